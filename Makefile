@@ -1,0 +1,43 @@
+# Every target is a line or two, so that what it does can be read here and typed by hand.
+.POSIX:
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench e2e image lock
+
+PYTHON = python3
+IMAGE = guardproxy:dev
+BIN = .venv/bin
+STAMP = .venv/.stamp
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## serve on 127.0.0.1:8000, with simulated model servers behind it
+	$(BIN)/guardproxy run config/guardproxy.yaml --simulate
+
+test: check ## check, then every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, format, types and the laws of the house; changes nothing
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+fix: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(STAMP) ## what the hop costs on this machine
+	$(BIN)/python -m bench
+
+e2e: $(STAMP) ## only the tests that start the real program
+	$(BIN)/python -m pytest tests/e2e
+
+image: ## build the container image
+	docker build -t $(IMAGE) .
+
+lock: ## resolve the runtime dependencies anew, with hashes, into requirements.lock
+	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q pip-tools
+	CUSTOM_COMPILE_COMMAND='make lock' .lock/bin/pip-compile -q --upgrade --extra shared --generate-hashes --strip-extras --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+	rm -rf .lock
+
+$(STAMP): pyproject.toml
+	@echo 'preparing .venv (once, about half a minute)'
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -e '.[dev,shared]'
+	@touch $@
