@@ -1,0 +1,72 @@
+"""The base of all dialects: how the proxy reads and writes one kind of inference call.
+
+Here belongs what the story and the guards may ask of a dialect.  The languages themselves are in
+`guardproxy.dialects`, one file each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Answer, Call, Fault
+
+
+class Scan(Protocol):
+    """Reads along while a stream is relayed; it changes nothing."""
+
+    events: int
+    """Events with content so far; comments are none."""
+    error: dict[str, Any] | None
+    """The first error that the stream carried."""
+    usage: dict[str, Any] | None
+
+    def feed(self, chunk: bytes) -> int:
+        """Take what has come; tell how many events with content it ended."""
+
+    def close(self) -> None:
+        """The stream has ended."""
+
+    def complete(self) -> bool:
+        """Whether all that was promised has come."""
+
+    def keepable(self) -> bool:
+        """Whether it is complete and ended of itself."""
+
+
+class Dialect:
+    """One kind of inference call."""
+
+    name: str = ""
+    paths: tuple[str, ...] = ()
+    """The paths (POST) that speak it."""
+    judged: bool = False
+    """Whether its answers hold text that a schema can be asked of."""
+
+    def examine(self, call: Call, answer: Answer) -> Answer | Fault:
+        """Read a whole answer and decide its kind; a `Fault` where it is unusable."""
+        raise NotImplementedError
+
+    def scan(self, call: Call) -> Scan:
+        """Read along with a stream."""
+        raise NotImplementedError
+
+    def texts(self, doc: Any) -> list[str | None]:
+        """The text of each choice; None where a choice has none."""
+        raise NotImplementedError
+
+    def again(self, call: Call, answer: Answer, note: str) -> Call:
+        """The same call with the bad *answer* and what is wrong with it added to the conversation."""
+        raise NotImplementedError
+
+    def mend(self, call: Call, answer: Answer, texts: list[str | None]) -> Answer:
+        """The *answer* with the *texts* of its choices replaced."""
+        raise NotImplementedError
+
+    def compose(self, call: Call, text: str, created: int) -> bytes:
+        """A whole answer of our own that says *text*, as JSON or as events, as the call wants it."""
+        raise NotImplementedError
+
+    def error(self, status: int, code: str, message: str, param: str | None = None) -> bytes:
+        """An error in this dialect's words."""
+        raise NotImplementedError

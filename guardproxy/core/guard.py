@@ -1,0 +1,117 @@
+"""The rule of the house that every guard keeps: when it may speak, and with what.
+
+Here belongs the base of all guards.  A moment that a guard does not override costs nothing: `flow.Rules`
+collects the overridden ones once, at start.  Every method is synchronous, does no I/O, reads no clock and
+throws no dice of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from guardproxy.core.values import (
+        Answer,
+        Call,
+        News,
+        Outcome,
+        Record,
+        Refusal,
+        Reply,
+        Schema,
+        Target,
+        Verdict,
+    )
+
+
+class Guard:
+    """One rule of the house; it may speak at these moments of a call."""
+
+    name: str = ""
+
+    def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
+        """Before anything leaves: answer, rewrite, or let pass."""
+        del record, now
+        return call
+
+    def permit(self, target: Target, now: float) -> Any | Refusal:
+        """Before each attempt: a token for `observe`, or a `Refusal`."""
+        return None
+
+    def observe(self, target: Target, token: Any, outcome: Outcome | None, now: float) -> News | None:
+        """After each permitted attempt, exactly once: take note; None as *outcome* means nobody waited for it."""
+
+    def hear(self, news: News, now: float) -> News | None:
+        """Another guard has news; return what follows from it."""
+
+    def judge(self, call: Call, answer: Answer) -> Verdict | None:
+        """After each whole, successful answer: None where this guard has nothing to say about it."""
+
+    def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
+        """Nobody could answer: a reply that is better than an error, or None."""
+
+    def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
+        """Once, when the call is over."""
+
+    def tick(self, now: float) -> Iterable[News]:
+        """Time has passed, about a second of it: what changes without any call."""
+        del now
+        return ()
+
+    def available(self, upstream: str, now: float) -> bool:
+        """Whether this guard would let *upstream* be asked; changes nothing."""
+        del upstream, now
+        return True
+
+    def due(self, upstream: str, now: float) -> bool:
+        """Whether asking *upstream* would prove something that this guard waits for; changes nothing."""
+        del upstream, now
+        return False
+
+    def state(self, now: float) -> dict[str, Any]:
+        """The guard's condition and settings, for people and scripts; read, never told."""
+        del now
+        return {}
+
+
+@final
+@dataclass(slots=True)
+class Parts:
+    """What guards are built from, and how they ask each other's opinion without knowing each other."""
+
+    config: Any
+    """The whole configuration: settings that are not a guard's own, such as the modes."""
+    models: Mapping[str, str]
+    """Each upstream's name, and the model id it serves."""
+    epoch: float
+    """What to add to the loop's clock to get the time of day."""
+    schemas: Mapping[str, Schema]
+    """The declared schemas, compiled."""
+    guards: list[Guard] = field(default_factory=list)
+    """All of them, once they are built."""
+
+    def available(self, upstream: str, now: float) -> bool:
+        """Whether every guard would let *upstream* be asked."""
+        return all(guard.available(upstream, now) for guard in self.guards)
+
+    def due(self, upstream: str, now: float) -> bool:
+        """Whether any guard waits for a probe of *upstream*."""
+        return any(guard.due(upstream, now) for guard in self.guards)
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Spec:
+    """What the file of a guard exports as ``SPEC``."""
+
+    name: str
+    """What callers and routes call it."""
+    key: str
+    """The section of the configuration that holds its settings."""
+    order: int
+    """Guards speak in this order at every moment."""
+    build: Callable[[Any, Parts], Guard]
+    """Makes the guard of its settings."""

@@ -1,0 +1,37 @@
+"""The steps a story may want performed.
+
+A story yields one of these and is sent what came of it.  Here belong the wishes; who fulfils them is `net`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Call, Headers, Target
+
+
+@final
+@dataclass(slots=True)
+class Ask:
+    """Put *call* to *target*; the outcome is an `Answer`, a `Fault` or, where *relay* allows it, `Relayed`."""
+
+    call: Call
+    target: Target
+    headers: Headers
+    """The fields to send."""
+    body: bytes
+    relay: bool
+    """Whether events may go on to the caller as they come."""
+
+
+@final
+@dataclass(slots=True)
+class Pause:
+    """Let *seconds* pass; the outcome is what time it is then."""
+
+    seconds: float
+
+
+Step = Ask | Pause
