@@ -1,0 +1,159 @@
+"""Completions put together from chunks and taken apart into them.
+
+Here belongs the shape of ``chat.completion`` and ``text_completion`` and of their chunks: one pair of
+functions that are each other's inverse as far as an app can see.
+Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from guardproxy.openai.events import DONE, event, payloads, raw_event
+from guardproxy.openai.strict import loads
+
+_JOINED = ("content", "refusal", "reasoning_content", "reasoning", "arguments", "text")
+"""Fields of a delta whose pieces are joined; of all others the last one counts."""
+_CHUNKED = {"chat.completion": "chat.completion.chunk", "text_completion": "text_completion"}
+_WHOLE = {"chat.completion.chunk": "chat.completion", "text_completion": "text_completion"}
+
+
+def assemble(body: bytes) -> dict[str, Any] | None:
+    """Put the events in *body* together into the completion they tell; None where they tell none."""
+    whole: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    for payload in payloads(body):
+        if payload == DONE:
+            break
+        chunk = loads(payload)
+        if not isinstance(chunk, dict):
+            continue
+        if "error" in chunk and chunk["error"]:
+            return {"error": chunk["error"]}
+        for name, value in chunk.items():
+            if name == "object":
+                whole["object"] = _WHOLE.get(value, value)
+            elif name != "choices" and (value is not None or name not in whole):
+                whole[name] = value
+        for piece in chunk.get("choices") or ():
+            if isinstance(piece, dict):
+                _gather(choices.setdefault(_index(piece), {"index": _index(piece)}), piece)
+    if not whole and not choices:
+        return None
+    whole["choices"] = [choices[index] for index in sorted(choices)]
+    return whole
+
+
+def disassemble(doc: dict[str, Any], *, usage: bool) -> bytes:
+    """Write the completion *doc* as a well-formed stream, with a usage chunk where *usage* asks for one."""
+    base = {name: value for name, value in doc.items() if name not in ("choices", "usage", "object")}
+    base["object"] = _CHUNKED.get(doc.get("object", "chat.completion"), "chat.completion.chunk")
+    extra = {"usage": None} if usage else {}
+    parts: list[bytes] = []
+    for choice in doc.get("choices") or ():
+        for piece in _pieces(choice):
+            parts.append(event({**base, "choices": [piece], **extra}))
+    if usage and isinstance(doc.get("usage"), dict):
+        parts.append(event({**base, "choices": [], "usage": doc["usage"]}))
+    parts.append(raw_event(DONE))
+    return b"".join(parts)
+
+
+def chat(text: str, *, id: str, model: str, created: int, finish_reason: str = "stop") -> dict[str, Any]:  # noqa: A002 -- the API's own word
+    """A chat completion of our own that says *text*."""
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+    return _own("chat.completion", f"chatcmpl-{id}", model, created, choice)
+
+
+def text(text: str, *, id: str, model: str, created: int, finish_reason: str = "stop") -> dict[str, Any]:  # noqa: A002 -- the API's own word
+    """A text completion of our own that says *text*."""
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    return _own("text_completion", f"cmpl-{id}", model, created, choice)
+
+
+def encode(doc: dict[str, Any], *, stream: bool, usage: bool) -> bytes:
+    """Write *doc* as the caller wants it: as events or as one JSON body."""
+    return disassemble(doc, usage=usage) if stream else orjson.dumps(doc)
+
+
+def _own(kind: str, ident: str, model: str, created: int, choice: dict[str, Any]) -> dict[str, Any]:
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {"id": ident, "object": kind, "created": created, "model": model, "choices": [choice], "usage": usage}
+
+
+def _index(piece: dict[str, Any]) -> int:
+    index = piece.get("index", 0)
+    return index if isinstance(index, int) else 0
+
+
+def _gather(choice: dict[str, Any], piece: dict[str, Any]) -> None:
+    """Add one piece of a choice to what has come of it."""
+    for name, value in piece.items():
+        if name == "delta":
+            if isinstance(value, dict):
+                _join(choice.setdefault("message", {"role": "assistant"}), value)
+        elif name == "logprobs":
+            if isinstance(value, dict) and isinstance(choice.get("logprobs"), dict):
+                for part, items in value.items():
+                    old = choice["logprobs"].get(part)
+                    choice["logprobs"][part] = old + items if isinstance(old, list) and isinstance(items, list) else items
+            elif value is not None or "logprobs" not in choice:
+                choice["logprobs"] = value
+        elif name in _JOINED and isinstance(value, str) and isinstance(choice.get(name), str):
+            choice[name] += value
+        elif value is not None or name not in choice:
+            choice[name] = value
+
+
+def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "tool_calls" and isinstance(value, list):
+            _tools(message.setdefault("tool_calls", []), value)
+        elif name == "function_call" and isinstance(value, dict):
+            _join(message.setdefault("function_call", {}), value)
+        elif name in _JOINED and isinstance(value, str) and isinstance(message.get(name), str):
+            message[name] += value
+        elif value is not None or name not in message:
+            message[name] = value
+
+
+def _tools(calls: list[dict[str, Any]], pieces: list[Any]) -> None:
+    for piece in pieces:
+        if not isinstance(piece, dict):
+            continue
+        index = piece.get("index", len(calls))
+        position = index if isinstance(index, int) and 0 <= index < 1024 else len(calls)
+        while len(calls) <= position:
+            calls.append({"function": {}})
+        call = calls[position]
+        for name, value in piece.items():
+            if name == "function" and isinstance(value, dict):
+                function = call.setdefault("function", {})
+                for key, part in value.items():
+                    if key == "arguments" and isinstance(part, str) and isinstance(function.get(key), str):
+                        function[key] += part
+                    elif part is not None or key not in function:
+                        function[key] = part
+            elif name != "index" and (value is not None or name not in call):
+                call[name] = value
+
+
+def _pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of one choice: the role first, what it says, and the finish reason last."""
+    index, reason = choice.get("index", 0), choice.get("finish_reason")
+    if "message" not in choice:
+        piece = {"index": index, "text": choice.get("text", ""), "logprobs": choice.get("logprobs")}
+        return [{**piece, "finish_reason": None}, {"index": index, "text": "", "logprobs": None, "finish_reason": reason}]
+    message = dict(choice["message"])
+    delta: dict[str, Any] = {"role": message.pop("role", "assistant")}
+    tools = message.pop("tool_calls", None)
+    if isinstance(tools, list):
+        delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(tools) if isinstance(call, dict)]
+    delta.update((name, value) for name, value in message.items() if value is not None or name == "content")
+    return [
+        {"index": index, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None},
+        {"index": index, "delta": {}, "logprobs": None, "finish_reason": reason},
+    ]

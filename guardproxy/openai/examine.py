@@ -1,0 +1,121 @@
+"""Reading a whole HTTP answer of the OpenAI family: is it an answer at all, and what does it say?
+
+Here belongs the one place where bytes of an upstream become an `Answer` with a document and a kind, or a
+`Fault`.  What a *choice* must hold is for the dialects to say.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from guardproxy.core.values import Answer, Fault, Kind
+from guardproxy.openai.completion import assemble
+from guardproxy.openai.envelope import envelope, error_in, inner_status, is_envelope, message_of
+from guardproxy.openai.fields import value
+from guardproxy.openai.outcome import kind_of, retry_after
+from guardproxy.openai.strict import loads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guardproxy.core.values import Headers
+
+ENDED = frozenset(("stop", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos", "end_turn"))
+"""Finish reasons that say that the model had said what it had to say."""
+INFLATED = 64 << 20
+"""Bytes that a compressed answer may become."""
+_JSON: Headers = [(b"Content-Type", b"application/json")]
+
+
+def examine(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -> Answer | Fault:
+    """Read *answer*, given by *upstream*; *flaw* names what makes a decoded completion unusable, or None."""
+    status = answer.status
+    if 200 <= status < 300:
+        return _success(upstream, answer, flaw)
+    if status < 400:
+        return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed")
+    try:
+        doc = loads(answer.body)
+    except ValueError:
+        doc = None
+    return _error(answer, status, doc)
+
+
+def finished(doc: Any) -> bool:
+    """Whether every choice of the completion *doc* ended of itself."""
+    choices = doc.get("choices") if isinstance(doc, dict) else None
+    return bool(choices) and all(isinstance(c, dict) and c.get("finish_reason") in ENDED for c in choices or ())
+
+
+def _ended(doc: Any) -> bool:
+    return all(choice.get("finish_reason") for choice in doc["choices"])
+
+
+def choices_flaw(doc: Any) -> str | None:
+    """What keeps *doc* from being a completion: it must be an object with choices that are objects."""
+    if not isinstance(doc, dict):
+        return "answered JSON that is no object"
+    choices = doc.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return "answered without choices"
+    if not all(isinstance(choice, dict) for choice in choices):
+        return "answered with choices that are no objects"
+    return None
+
+
+def _success(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -> Answer | Fault:
+    body = _plain(answer)
+    if body is None:
+        return _bad(upstream, answer, "sent a compressed body that cannot be read, though none was asked for")
+    events = (value(answer.headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
+    try:
+        doc = assemble(body) if events else loads(body)
+    except ValueError as error:
+        kind = (value(answer.headers, b"content-type") or b"no content type").decode("latin-1")
+        return _bad(upstream, answer, f"answered {answer.status} with {kind} that is not JSON: {error}")
+    if (inner := error_in(doc)) is not None:
+        return _error(answer, inner_status(inner), doc)
+    if (wrong := flaw(doc)) is not None:
+        return _bad(upstream, answer, wrong)
+    if events and not _ended(doc) and b"[DONE]" not in body[-64:]:
+        message = f"upstream {upstream} ended its stream before the answer was complete"
+        return Fault(answer.at, "upstream_reset", message, first=answer.first)
+    return Answer(
+        answer.at, answer.status, answer.headers, answer.body, Kind.SUCCESS, answer.first, doc, keepable=finished(doc),
+    )
+
+
+def _error(answer: Answer, status: int, doc: Any) -> Answer:
+    """An upstream's own error, its shape mended where an SDK could not read it."""
+    error = error_in(doc)
+    wait = retry_after(answer.headers)
+    kind = kind_of(status, error, asked_to_wait=wait is not None)
+    headers, body = answer.headers, answer.body
+    if not is_envelope(doc):
+        code = error.get("code") if error is not None and isinstance(error.get("code"), str) else "upstream_error"
+        body = envelope(status, code, message_of(doc, answer.body) or f"the upstream answered with status {status}")
+        headers = [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")] + _JSON
+    elif status != answer.status:
+        headers = [pair for pair in headers if pair[0].lower() != b"content-type"] + _JSON
+        body = envelope(status, str(error.get("code")) if error else None, message_of(doc, body))
+    return Answer(answer.at, status, headers, body, kind, answer.first, doc, retry_after=wait)
+
+
+def _plain(answer: Answer) -> bytes | None:
+    """The body without its content coding, within bounds; None where that cannot be had."""
+    coding = (value(answer.headers, b"content-encoding") or b"identity").strip().lower()
+    if coding == b"identity":
+        return answer.body
+    if coding not in (b"gzip", b"x-gzip", b"deflate"):
+        return None
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        body = inflate.decompress(answer.body, INFLATED)
+    except zlib.error:
+        return None
+    return body if inflate.eof else None
+
+
+def _bad(upstream: str, answer: Answer, what: str) -> Fault:
+    return Fault(answer.at, "upstream_protocol", f"upstream {upstream} {what}", first=answer.first)

@@ -1,0 +1,67 @@
+"""The fields of a request body that the proxy itself reads.
+
+Here belongs what may be asked of a decoded body, and the refusal of bodies that cannot be asked.  The rest of
+the body is between the caller and the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guardproxy.openai.strict import loads
+
+
+class Unreadable(ValueError):
+    """A request that cannot be guarded; *code*, *param* and the message go into the error envelope."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+_TYPES: tuple[tuple[str, type, str], ...] = (
+    ("model", str, "a string"),
+    ("stream", bool, "true or false"),
+    ("n", int, "a whole number"),
+    ("response_format", dict, "an object"),
+    ("stream_options", dict, "an object"),
+)
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Decode the body of an inference call.
+
+    Raises `Unreadable`: ``invalid_json`` where it is no strict JSON, ``invalid_request`` where it is no object or
+    a field that the proxy must read has the wrong type.
+    """
+    try:
+        doc = loads(body)
+    except ValueError as error:
+        raise Unreadable("invalid_json", f"the body is not valid JSON: {error}") from error
+    if not isinstance(doc, dict):
+        message = f"the body must be a JSON object, not {_name(doc)}"
+        raise Unreadable("invalid_request", message)
+    for field, kind, expected in _TYPES:
+        value = doc.get(field)
+        if value is not None and type(value) is not kind:
+            raise Unreadable("invalid_request", f"{field} must be {expected}, not {_name(value)}", field)
+    return doc
+
+
+def choices_wanted(doc: dict[str, Any]) -> int:
+    """How many choices the caller asked for: ``n``, one by default."""
+    count = doc.get("n")
+    return count if type(count) is int and count > 0 else 1
+
+
+def wants_usage(doc: dict[str, Any]) -> bool:
+    """Whether the caller of a stream asked for a usage chunk."""
+    options = doc.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _name(value: object) -> str:
+    return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number",
+    )

@@ -1,0 +1,88 @@
+"""Reading along with a relayed stream: has it ended as it must?
+
+Here belongs the one definition of a complete stream in the OpenAI family: no error event, and a finish
+reason on every choice, or ``[DONE]`` where an engine leaves finish reasons out.  The bytes themselves go
+past untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, final
+
+from guardproxy.openai.envelope import error_in
+from guardproxy.openai.events import DONE, Reader
+from guardproxy.openai.examine import ENDED
+from guardproxy.openai.strict import loads
+
+_TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:)')
+"""What makes an event worth decoding: one search an event instead of one decode."""
+
+
+@final
+class Scan:
+    """What a stream of completion chunks has told so far; *choices* are expected to finish."""
+
+    __slots__ = ("_choices", "_reader", "done", "error", "events", "finished", "first", "usage")
+
+    def __init__(self, choices: int = 1) -> None:
+        self._reader = Reader()
+        self._choices = choices
+        self.events = 0
+        self.done = False
+        self.error: dict[str, Any] | None = None
+        self.finished: dict[int, str] = {}
+        self.first: bytes | None = None
+        self.usage: dict[str, Any] | None = None
+
+    def feed(self, chunk: bytes) -> int:
+        """Take what has come; tell how many events with content it ended."""
+        before = self.events
+        for payload in self._reader.feed(chunk):
+            self._take(payload)
+        return self.events - before
+
+    def close(self) -> None:
+        """The stream has ended."""
+        for payload in self._reader.close():
+            self._take(payload)
+
+    def complete(self) -> bool:
+        """Whether all that was promised has come."""
+        return self.error is None and (len(self.finished) >= self._choices or (self.done and self.events > 0))
+
+    def keepable(self) -> bool:
+        """Whether it is complete and every choice ended of itself."""
+        return self.complete() and len(self.finished) >= self._choices and ENDED.issuperset(self.finished.values())
+
+    def _take(self, payload: bytes) -> None:
+        if self.done:
+            return
+        if payload == DONE:
+            self.done = True
+            return
+        if not payload:
+            return
+        self.events += 1
+        if self.first is None:
+            self.first = payload
+        if _TELLING.search(payload) is not None:
+            self._decode(payload)
+
+    def _decode(self, payload: bytes) -> None:
+        try:
+            doc = loads(payload)
+        except ValueError:
+            return  # a malformed event is relayed as it is; without a finish reason it is no end
+        if not isinstance(doc, dict):
+            return
+        if self.error is None:
+            self.error = error_in(doc)
+        usage = doc.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage
+        choices = doc.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+                index = choice.get("index", 0)
+                self.finished[index if isinstance(index, int) else 0] = choice["finish_reason"]
