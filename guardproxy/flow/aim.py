@@ -1,0 +1,112 @@
+"""Turning a call to where it goes: what is rewritten on the way.
+
+Here belongs the rewriting of model, mode, parameters and credentials for one target (and nothing else of the
+call: the same bytes go on as the same object where nothing is rewritten).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from guardproxy.core.steps import Ask
+from guardproxy.openai.splice import DROP, splice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from guardproxy.core.values import Call, Headers, Target
+
+_CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_SYNONYMS = {"max_tokens": ("max_completion_tokens",), "max_completion_tokens": ("max_tokens",)}
+"""A parameter that the caller has set under another name is not left open, and is capped under it too."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Outfit:
+    """What an upstream wants to find in the header of every request."""
+
+    api_key: str | None = None
+    """Replaces the caller's credentials towards it."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@final
+class Aim:
+    """Makes an `Ask` of a call and a target."""
+
+    __slots__ = ("_field", "_forward", "_outfits")
+
+    def __init__(self, outfits: Mapping[str, Outfit], field: str = "mode", *, forward: bool = True) -> None:
+        self._field = field
+        self._forward = forward
+        self._outfits = {name: _worn(outfit) for name, outfit in outfits.items()}
+
+    def __call__(self, call: Call, target: Target) -> Ask:
+        """The request as *target* gets it."""
+        headers = [*call.headers, (b"X-Request-Id", call.id.encode())]
+        taken, worn = self._outfits.get(target.upstream, _NOTHING)
+        if taken or call.mode_in == "header":
+            headers = self._dress(headers, call, target, taken)
+        headers += worn
+        if call.dialect is None:
+            return Ask(call, target, headers, call.body, relay=True)
+        headers = [pair for pair in headers if pair[0].lower() != b"accept-encoding"]
+        headers.append((b"Accept-Encoding", b"identity"))
+        body = splice(call.body, call.doc, self._changes(call, target))
+        return Ask(call, target, headers, body, relay=call.stream and not call.whole)
+
+    def _changes(self, call: Call, target: Target) -> dict[str, Any]:
+        doc = call.doc
+        changes: dict[str, Any] = {}
+        if target.model:
+            changes["model"] = target.model
+        if call.mode_in == "field":
+            changes[self._field] = target.mode if self._forward else DROP
+        if call.named_mode or target.moved_from:
+            for name, value in target.params.items():
+                if doc.get(name) is None and not any(doc.get(other) is not None for other in _SYNONYMS.get(name, ())):
+                    changes[name] = value
+            for name, most in target.caps.items():
+                self._cap(name, most, doc, changes)
+        return changes
+
+    @staticmethod
+    def _cap(name: str, most: Any, doc: dict[str, Any], changes: dict[str, Any]) -> None:
+        """Bound *name*, under whatever name it is set; where it is not set at all the bound is its value."""
+        open_ = True
+        for spelled in (name, *_SYNONYMS.get(name, ())):
+            value = changes.get(spelled, doc.get(spelled))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                open_ = False
+                if value > most:
+                    changes[spelled] = most
+        if open_:
+            changes[name] = most
+
+    def _dress(self, headers: Headers, call: Call, target: Target, taken: frozenset[bytes]) -> Headers:
+        dressed: Headers = []
+        for name, value in headers:
+            lower = name.lower()
+            if lower in taken:
+                continue
+            if lower == b"x-llm-mode" and call.mode_in == "header":
+                if self._forward:
+                    dressed.append((name, target.mode.encode() or value))
+                continue
+            dressed.append((name, value))
+        return dressed
+
+
+_NOTHING: tuple[frozenset[bytes], Headers] = (frozenset(), [])
+
+
+def _worn(outfit: Outfit) -> tuple[frozenset[bytes], Headers]:
+    """The caller's fields that are taken off, and those that are put on."""
+    worn: Headers = [(name.encode(), value.encode()) for name, value in outfit.headers]
+    taken = {name.lower() for name, _ in worn}
+    if outfit.api_key is not None:
+        taken |= _CREDENTIALS
+        worn.append((b"Authorization", b"Bearer " + outfit.api_key.encode()))
+    return frozenset(taken), worn

@@ -1,0 +1,202 @@
+"""The story of one call, told without doing any of it.
+
+A story is a generator: it yields what is to be done next (`Ask`, `Pause`) and is sent what came of it.  It does
+no I/O and reads no clock, so that a test can tell it any story at all; `net.perform` is the only place that ever
+waits.  Read from `story` downwards.
+
+    admitted ─► somebody permits? ─► ask ─► accepted ─────────────► reply ─► settled
+                   │      ▲           │ └► not accepted ─► wait, ask again with a note
+                   │      └── next ◄──┴─► failed, nothing sent, budget left
+                   └► nobody left ─► stale, fallback, the last real error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
+
+from guardproxy.core.steps import Pause, Step
+from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply
+from guardproxy.flow import refusals
+from guardproxy.openai.fields import downward
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Call, Outcome, Record, Target, Verdict
+    from guardproxy.flow.rules import Rules
+
+T = TypeVar("T")
+Story: TypeAlias = Generator[Step, Any, T]
+
+
+def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
+    """Ask until an answer is accepted or nobody is left to ask, then settle."""
+    record.call = call
+    pursuit = _Pursuit(call, rules, record, now)
+    reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
+    record.reply = reply
+    rules.settle(call, reply, record, pursuit.now)
+    return reply
+
+
+@final
+class _Pursuit:
+    """What one call has come to so far."""
+
+    __slots__ = ("call", "last", "now", "places", "record", "retries", "rules", "until")
+
+    def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
+        self.call = call
+        self.rules = rules
+        self.record = record
+        self.now = now
+        self.places = list(call.targets)
+        """Where it may still go, the most wanted first; one that failed goes to the end."""
+        self.last: Answer | Fault | None = None
+        self.retries = 0
+        self.until = float("inf")
+        """When the first of those that refused may be asked again."""
+
+    def relayed(self) -> Story[Reply]:
+        """Ask once, guarded by nobody: a path whose meaning is not known here."""
+        target = self.call.targets[0]
+        self.record.target = target
+        outcome = yield from self._ask(target, None)
+        return self._final(outcome)
+
+    def guarded(self) -> Story[Reply]:
+        """Ask around until something can be answered."""
+        record = self.record
+        while (chosen := self._choose()) is not None:
+            target, tokens = chosen
+            outcome = yield from self._ask(target, tokens)
+            if type(outcome) is Relayed:
+                return self._sent(outcome)
+            if type(outcome) is Answer and outcome.kind is Kind.SUCCESS:
+                verdict = self.rules.judge(self.call, outcome)
+                if verdict is None or verdict.note is None:
+                    return self._accept(outcome, verdict)
+                record.parse_failures.append(target.upstream)
+                if not (yield from self._ask_again(outcome, verdict)):
+                    return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
+                continue
+            if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
+                return self._final(outcome)
+            self.last = outcome
+            if not (yield from self._another_try(outcome, target)):
+                break
+        return self._rescued() or (
+            refusals.nobody_left(self.call, self.until, self.now)
+            if self.last is None
+            else self._final(self.last)
+        )
+
+    def _choose(self) -> tuple[Target, list[Any]] | None:
+        """The first place where every guard permits an attempt; advice is heard while anybody is left."""
+        for permit in (self.rules.permit, self.rules.insist):
+            advised = False
+            why = "" if self.last is None else self.last.label
+            for target in self.places:
+                tokens = permit(target, self.now)
+                if type(tokens) is not Refusal:
+                    if target.moved_from and not target.reason:
+                        target = replace(target, reason=why or "unavailable")  # noqa: PLW2901 -- the same place, with its why
+                    return target, tokens
+                why = why or tokens.reason
+                advised |= tokens.soft
+                if tokens.until < self.until and not tokens.soft:
+                    self.until = tokens.until
+            if not advised:
+                break
+        return None
+
+    def _ask(self, target: Target, tokens: list[Any] | None) -> Story[Outcome]:
+        """Ask once. Every permit is given back exactly once, even if the caller goes away meanwhile."""
+        record, started = self.record, self.now
+        record.target = target
+        if tokens is not None and not record.attempts:
+            self.rules.budgets[target.upstream].earn(started)
+        record.asking = True
+        outcome: Outcome | None = None
+        try:
+            outcome = yield self.rules.aim(self.call, target)
+            if type(outcome) is Answer and self.call.dialect is not None:
+                outcome = self.call.dialect.examine(self.call, outcome)
+            return outcome
+        finally:
+            record.asking = False
+            now = self.now = started if outcome is None else outcome.at
+            label, kind, first = ("gone", Kind.IGNORED, 0.0) if outcome is None else (outcome.label, outcome.kind, outcome.first)
+            record.attempts.append(
+                Attempt(target.upstream, target.model, label, kind, started, now - started, first - started if first else None),
+            )
+            if tokens is not None:
+                news = self.rules.observe(target, tokens, outcome, now)
+                if news:
+                    record.news += news
+
+    def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
+        if verdict is not None:
+            self.record.json = "retried" if self.record.asks_again and verdict.label == "valid" else verdict.label
+            if verdict.flawed:
+                self.record.parse_failures.append(self.record.attempts[-1].upstream)
+            if verdict.answer is not None:
+                answer = verdict.answer
+        doc = answer.doc
+        self.record.usage = doc.get("usage") if isinstance(doc, dict) and isinstance(doc.get("usage"), dict) else None
+        return Reply(
+            answer.status, answer.body, downward(answer.headers), source="upstream", events=self.call.stream,
+            keepable=answer.keepable,
+        )
+
+    def _ask_again(self, answer: Answer, verdict: Verdict) -> Story[bool]:
+        """Put what is wrong into the conversation and wait; False once that has been done often enough."""
+        retry, record = self.rules.retry, self.record
+        if record.asks_again >= retry.asks_again or self.call.dialect is None:
+            return False
+        wait = retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
+        if self.now + wait >= self.call.deadline:
+            return False
+        record.asks_again += 1
+        self.call = self.call.dialect.again(self.call, answer, verdict.note or "")
+        self.now = yield Pause(wait)
+        return True
+
+    def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
+        """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""
+        retry, now = self.rules.retry, self.now
+        if self.retries >= retry.attempts or now >= self.call.deadline:
+            return False
+        self.places.sort(key=lambda place: place.upstream == target.upstream)  # stable: who failed goes last
+        upstream = self.places[0].upstream
+        again = any(attempt.upstream == upstream for attempt in self.record.attempts)
+        wait = self.rules.dice() * retry.base * 2.0**self.retries if again else 0.0
+        if again and upstream == target.upstream and outcome.retry_after is not None:
+            wait = max(wait, outcome.retry_after)
+        if now + wait >= self.call.deadline or wait > refusals.PATIENCE or not self.rules.budgets[upstream].take(now):
+            return False
+        self.retries += 1
+        self.record.retries += 1
+        if wait:
+            self.now = yield Pause(wait)
+        return True
+
+    def _sent(self, outcome: Relayed) -> Reply:
+        """It has left already; what was kept of it is there for the guards to look at."""
+        self.record.usage = outcome.usage
+        body = outcome.body
+        keepable = outcome.keepable and body is not None
+        headers = downward(outcome.headers) if keepable else []
+        return Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
+
+    def _rescued(self) -> Reply | None:
+        return self.rules.rescue(self.call, self.record, self.now)
+
+    def _final(self, outcome: Outcome) -> Reply:
+        """Pass on what an upstream or the way to it had to say."""
+        if type(outcome) is Relayed:
+            return self._sent(outcome)
+        if type(outcome) is Fault:
+            return refusals.failed(self.call, outcome)
+        assert type(outcome) is Answer
+        return refusals.passed_on(outcome, downward(outcome.headers))
