@@ -1,0 +1,1 @@
+"""The rules: each file is one guard, exports `SPEC`, and knows none of the others."""

@@ -1,0 +1,226 @@
+"""Answer again what was answered before.
+
+Here belongs what makes two calls the same call, which answers are kept, and what a caller may say about both.
+How memory is bounded is `core.lru`'s.
+
+Kept is an answer only if it is whole, successful and accepted by every guard; it is shown only to a caller whose
+call has the same key: the same path, query, body, schema, tenant, upstream, model and mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.lru import Lru
+from guardproxy.core.units import Bytes, Seconds
+from guardproxy.core.values import Reply
+from guardproxy.openai.envelope import envelope
+from guardproxy.openai.fields import kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from guardproxy.core.values import Call, News, Record, Target
+
+OVERHEAD = 700
+"""Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
+STATEFUL = ("store", "conversation", "previous_response_id")
+"""Request fields that make the server remember something: such calls are never answered from memory."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is kept, how much of it and how long (``cache``)."""
+
+    enabled: bool | Literal["shadow"] = True
+    """``true``, ``false``, or ``shadow``: looked up and counted, but every call still goes upstream."""
+    type: Literal["lru_ttl"] = "lru_ttl"
+    """The kind of cache; least recently used entries leave first, and all of them after `ttl_seconds`."""
+    max_size: int = 1000
+    """Entries at the most."""
+    max_bytes: Bytes = Bytes(256 << 20)
+    """Memory at the most, keys and headers counted too."""
+    ttl_seconds: Seconds = Seconds(600)
+    """Seconds that an entry is fresh."""
+    cleanup_interval: Seconds = Seconds(60)
+    """Seconds between two sweeps of expired entries."""
+    eviction_policy: Literal["lru"] = "lru"
+    """Who leaves when it is full."""
+    when: Literal["always", "deterministic"] = "always"
+    """``deterministic``: only calls with temperature 0 or a seed are kept."""
+    vary: tuple[str, ...] = (
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "openai-organization",
+        "openai-project",
+        "cookie",
+    )
+    """Request header fields that tell tenants apart: a difference in any of them is another entry."""
+    stale_while_revalidate_seconds: Seconds = Seconds(0)
+    """Seconds after its expiry during which an entry is served at once while it is fetched anew."""
+    stale_if_error_seconds: Seconds = Seconds(0)
+    """Seconds after its expiry during which an entry is served where no upstream could answer."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Kept:
+    """An answer as it is shown again."""
+
+    block: bytes
+    """Status line and header fields, ready to be sent but for what is of the request."""
+    body: bytes
+    events: bool
+    target: Target
+
+
+@final
+class Cache(Guard):
+    """Keeps whole, successful, accepted answers, and shows them to the same caller who asks the same again."""
+
+    name = "cache"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        linger = settings.stale_if_error_seconds
+        self.entries: Lru[Kept] = Lru(settings.max_size, settings.max_bytes, settings.ttl_seconds, linger)
+        self._vary = frozenset(name.lower().encode() for name in settings.vary)
+        self._swept = float("-inf")
+        self._sweeping = False
+
+    def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
+        """Answer from what is kept; mark what is to be kept."""
+        if call.dialect is None:
+            return call
+        asks = directives(call.cache_control) if call.cache_control else _NOTHING
+        if "no-store" in asks or not self._may_be_kept(call.doc):
+            record.cache = "fwd=bypass"
+            return _not_cached(record) if "only-if-cached" in asks else call
+        target = call.targets[0]
+        call.key = self.key(call, target)
+        call.keep = True
+        if "no-cache" in asks:
+            record.cache = "fwd=request"
+            return _not_cached(record) if "only-if-cached" in asks else call
+        entry = self.entries.get(call.key, now)
+        if entry is not None and now - entry.stored <= seconds_of(asks.get("max-age"), float("inf")):
+            record.cache_event = "hit"
+            record.cache = f"hit; ttl={int(entry.expires - now)}"
+            return _shown(entry.value, "cache", int(now - entry.stored), record)
+        record.cache_event = "miss"
+        record.cache = "fwd=miss"
+        return _not_cached(record) if "only-if-cached" in asks else call
+
+    def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
+        """An answer that has expired, where that is better than none."""
+        if not call.key or not self.settings.stale_if_error_seconds:
+            return None
+        entry = self.entries.stale(call.key, now)
+        if entry is None:
+            return None
+        record.cache = f"hit; ttl={-ceil(now - entry.expires)}; detail=stale-if-error"
+        return _shown(entry.value, "stale", int(now - entry.stored), record)
+
+    def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
+        """Keep the answer, under the mode in which it was given."""
+        if not call.key or not reply.keepable or reply.status != 200 or record.target is None:  # noqa: PLR2004 -- the one status that is kept
+            return
+        key = call.key if record.target is call.targets[0] else self.key(call, record.target)
+        headers = kept(reply.headers)
+        block = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in headers)
+        value = Kept(block, reply.body, reply.events, record.target)
+        if self.entries.put(key, value, len(key) + len(block) + len(reply.body) + OVERHEAD, now):
+            record.cache += "; stored"
+
+    def tick(self, now: float) -> Iterable[News]:
+        """Sweep what has expired, a slice at a time, every `cleanup_interval` seconds."""
+        if self._sweeping or now - self._swept >= self.settings.cleanup_interval:
+            self._swept = now
+            self._sweeping = not self.entries.sweep(now)
+        return ()
+
+    def purge(self, upstream: str | None = None) -> int:
+        """Drop everything, or what *upstream* answered; tell how many."""
+        return self.entries.purge(None if upstream is None else lambda value: value.target.upstream == upstream)
+
+    def state(self, now: float) -> dict[str, Any]:
+        """How full it is."""
+        del now
+        entries = self.entries
+        return {
+            "size": len(entries),
+            "max_size": entries.max_size,
+            "utilization": round(len(entries) / entries.max_size, 4),
+            "ttl_seconds": entries.ttl,
+            "bytes": entries.bytes,
+            "max_bytes": entries.max_bytes,
+            "evictions": entries.evictions,
+            "expirations": entries.expirations,
+        }
+
+    def key(self, call: Call, target: Target) -> bytes:
+        """Everything that shapes the answer, in 32 bytes: a difference in any of it is another key.
+
+        Each part is written with its length before it, so that no two lists of parts read the same.
+        """
+        schema = call.schema.digest if call.schema is not None else b""
+        parts = [
+            call.path.encode(),
+            call.query.encode(),
+            f"{target.upstream}\0{target.model}\0{target.mode}\0{bool(call.named_mode or target.moved_from)}".encode(),
+            schema,
+            call.body,
+        ]
+        vary = self._vary
+        for name, value in call.headers:
+            if (lower := name.lower()) in vary:
+                parts += (lower, value)
+        written = b"".join([b"guardproxy 1\0", *(b"%d:%b" % (len(part), part) for part in parts)])
+        return blake2b(written, digest_size=32).digest()
+
+    def _may_be_kept(self, doc: dict[str, Any]) -> bool:
+        if any(doc.get(name) for name in STATEFUL):
+            return False
+        return self.settings.when == "always" or doc.get("temperature") == 0 or doc.get("seed") is not None
+
+
+def directives(text: str) -> dict[str, str]:
+    """Read a Cache-Control field (RFC 9111 §5.2), already in lower case; a later directive beats an earlier one."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name:
+            found[name] = value.strip('"')
+    return found
+
+
+def seconds_of(text: str | None, default: float) -> float:
+    """A number of seconds in a directive; one that cannot be read asks for the freshest (RFC 9111 §4.2.1)."""
+    if text is None:
+        return default
+    return float(text) if text.isdigit() else 0.0
+
+
+_NOTHING: dict[str, str] = {}
+
+
+def _shown(value: Kept, source: str, age: int, record: Record) -> Reply:
+    record.age = age
+    record.target = value.target
+    return Reply(200, value.body, source=source, events=value.events, block=value.block)
+
+
+def _not_cached(record: Record) -> Reply:
+    record.cache_event = ""
+    message = "the answer is not in the cache, and the call says only-if-cached"
+    return Reply(504, envelope(504, "not_cached", message), [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
+
+
+SPEC = Spec("cache", "cache", 30, lambda settings, _: Cache(settings))
+"""What the registry loads."""

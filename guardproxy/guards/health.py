@@ -1,0 +1,136 @@
+"""Know which models are well, by asking them.
+
+Here belongs the verdict on each model and what follows from it for calls.  Who asks the models is
+`net.prober`; when they may be asked at all is the breaker's to say.
+
+| check | verdict before: none | healthy | unhealthy |
+|---|---|---|---|
+| answered | healthy | healthy | healthy after `rise` in a row |
+| failed | unhealthy | unhealthy after `fall` in a row | unhealthy |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.units import Seconds
+from guardproxy.core.values import News, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from guardproxy.core.values import Target
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How models are proven (``health``)."""
+
+    interval: Seconds = Seconds(30)
+    """Seconds between two test inferences of a model."""
+    timeout: Seconds = Seconds(10)
+    """Seconds after which a test inference has failed."""
+    prompt: str = "Generate a brief perfume description."
+    """What a test inference asks."""
+    rise: int = 1
+    """Checks in a row that make an unhealthy model healthy; never delays the first verdict."""
+    fall: int = 2
+    """Failed checks in a row that make a healthy model unhealthy; never delays the first verdict."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Check:
+    """What came of one test inference."""
+
+    at: float
+    ok: bool
+    seconds: float
+    reason: str = ""
+    """``timeout``, ``invalid_response``, ``circuit_breaker_open`` or the failure in words."""
+    detail: str = ""
+
+
+@final
+class Pulse:
+    """The health of one model. Pure: the caller brings the checks."""
+
+    __slots__ = ("_settings", "_streak", "healthy", "last")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._streak = 0
+        self.healthy: bool | None = None
+        """The verdict; None before the first check."""
+        self.last: Check | None = None
+
+    def take(self, check: Check) -> bool:
+        """Take note of a check; whether the verdict changed."""
+        self.last = check
+        if self.healthy is None:
+            self.healthy = check.ok
+            return True
+        if check.ok is self.healthy:
+            self._streak = 0
+            return False
+        self._streak += 1
+        if self._streak < (self._settings.rise if check.ok else self._settings.fall):
+            return False
+        self._streak = 0
+        self.healthy = check.ok
+        return True
+
+    def __repr__(self) -> str:
+        verdict = {None: "unknown", True: "healthy", False: "unhealthy"}[self.healthy]
+        return f"<Pulse {verdict}, {self._streak} against it>"
+
+
+@final
+class Health(Guard):
+    """Keeps calls away from models that are known to be ill, as long as another one can be asked."""
+
+    name = "health"
+
+    def __init__(self, settings: Settings, upstreams: Iterable[str]) -> None:
+        self.settings = settings
+        self.pulses = {name: Pulse(settings) for name in upstreams}
+
+    def permit(self, target: Target, now: float) -> None | Refusal:
+        """Advice, not a ban: better an ill model than none."""
+        del now
+        return _ILL if self.pulses[target.upstream].healthy is False else None
+
+    def take(self, upstream: str, check: Check) -> News | None:
+        """A check has been made."""
+        pulse = self.pulses[upstream]
+        old = {None: "unknown", True: "healthy", False: "unhealthy"}[pulse.healthy]
+        if not pulse.take(check):
+            return None
+        return News(check.at, "health", upstream, old, "healthy" if pulse.healthy else "unhealthy", check.reason)
+
+    def available(self, upstream: str, now: float) -> bool:
+        """Whether *upstream* is not known to be ill."""
+        del now
+        return self.pulses[upstream].healthy is not False
+
+    def state(self, now: float) -> dict[str, Any]:
+        """Each model's verdict and last check."""
+        return {
+            name: {
+                "status": {None: "unknown", True: "healthy", False: "unhealthy"}[pulse.healthy],
+                "checked": None if pulse.last is None else round(now - pulse.last.at, 3),
+                "latency_ms": None if pulse.last is None else int(pulse.last.seconds * 1000),
+                "reason": None if pulse.last is None else pulse.last.reason or None,
+            }
+            for name, pulse in self.pulses.items()
+        }
+
+
+_ILL = Refusal("unhealthy", soft=True)
+
+
+SPEC = Spec("health", "health", 40, lambda settings, parts: Health(settings, parts.models))
+"""What the registry loads."""
