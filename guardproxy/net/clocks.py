@@ -1,0 +1,111 @@
+"""The deadlines of one attempt.
+
+Here belongs the timing of content: the first event, the pause between two, and the whole.  Connecting has a clock
+of its own in `upstream`.  Comments that keep a connection alive do not wind any of these clocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from guardproxy.core.units import Seconds
+from guardproxy.core.values import Fault
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long may be waited for what (``timeouts``)."""
+
+    connect: Seconds = Seconds(5)
+    """Seconds to a connection with an upstream."""
+    first_token: Seconds = Seconds(60)
+    """Seconds to the first event of a streamed answer; keep-alive comments are none."""
+    stall: Seconds = Seconds(30)
+    """Seconds between two events of a streamed answer."""
+    total: Seconds = Seconds(600)
+    """Seconds for a call, all its attempts and waits together."""
+
+
+@final
+class Clocks:
+    """Watches one attempt; calls *expired* with the `Fault` when a deadline passes.
+
+    One timer an attempt, set anew only when it goes off: an event costs a comparison, not a timer.
+    """
+
+    __slots__ = ("_deadline", "_expired", "_last", "_loop", "_streams", "_timeouts", "_timer", "_upstream", "_started", "_waiting")
+
+    def __init__(  # noqa: PLR0913 -- each bounds something else
+        self,
+        upstream: str,
+        timeouts: Timeouts,
+        deadline: float,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        streams: bool,
+    ) -> None:
+        self._upstream = upstream
+        self._timeouts = timeouts
+        self._started = loop.time()
+        self._deadline = deadline
+        self._loop = loop
+        self._streams = streams
+        self._last = 0.0
+        self._waiting = False
+        self._expired: Callable[[Fault], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, expired: Callable[[Fault], None]) -> None:
+        """Start them."""
+        self._expired = expired
+        self._timer = self._loop.call_at(self._next(), self._check)
+
+    def beat(self, now: float) -> None:
+        """An event has come."""
+        self._last = now
+
+    def plain(self) -> None:
+        """It is no stream after all: only the deadline counts."""
+        self._streams = False
+
+    def suspend(self, *, waiting: bool) -> None:
+        """While the caller reads slowly the upstream is not to blame for silence."""
+        self._waiting = waiting
+        self._last = self._loop.time()
+
+    def stop(self) -> None:
+        """The attempt is over."""
+        self._expired = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _next(self) -> float:
+        if not self._streams or self._waiting:
+            return self._deadline
+        if not self._last:
+            return min(self._deadline, self._started + self._timeouts.first_token)
+        return min(self._deadline, self._last + self._timeouts.stall)
+
+    def _check(self) -> None:
+        now, due = self._loop.time(), self._next()
+        if now < due:
+            self._timer = self._loop.call_at(due, self._check)
+            return
+        expired = self._expired
+        self.stop()
+        if expired is not None:
+            expired(Fault(now, "upstream_timeout", f"upstream {self._upstream} {self._words(now)}", status=504))
+
+    def _words(self, now: float) -> str:
+        if now >= self._deadline:
+            return f"had not finished when the call's {self._timeouts.total:g} s were over (timeouts.total)"
+        if not self._last:
+            return f"sent no first token within {self._timeouts.first_token:g} s (timeouts.first_token)"
+        return f"sent nothing for {self._timeouts.stall:g} s in the middle of its answer (timeouts.stall)"

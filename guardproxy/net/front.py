@@ -1,0 +1,120 @@
+"""What all connections of one server share.
+
+Here belong the bounds, the handler, and what the front says when it has to speak for itself.  Not here: one
+connection (caller) and the listening sockets (server).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from guardproxy.core.values import Headers
+from guardproxy.net.head import CLOSE, compose
+from guardproxy.net.inlet import Request
+from guardproxy.net.outlet import Outlet
+
+if TYPE_CHECKING:
+    from guardproxy.net.caller import Caller
+    from guardproxy.net.turnaway import TurnedAway
+
+Handler = Callable[[Request, Outlet], Awaitable[None]]
+"""Answers one request; cancelled where the caller leaves before the end of his answer."""
+Envelope = Callable[[int, str, str], tuple[Headers, bytes]]
+"""Renders what the front itself must refuse, from status, code and message."""
+Hook = Callable[[BaseException, Request | None], None]
+"""Told of what a handler let escape; None where there was no request yet."""
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ServerLimits:
+    """What the front grants a caller."""
+
+    connections: int = 4096
+    """Connections at once, loopback included; those beyond are answered 503 and closed."""
+    header_timeout: float = 10.0
+    """Seconds from the first byte of a head, or from connecting, until the head is complete."""
+    body_timeout: float = 60.0
+    """Seconds a streamed request body may pause."""
+    keepalive: float = 75.0
+    """Seconds a connection may rest between requests."""
+    head_bytes: int = 32 * 1024
+    """Bytes of a whole head."""
+    line_bytes: int = 16 * 1024
+    """Bytes of the request target, and of one header field."""
+    fields: int = 128
+    """Header fields of one request."""
+    body_buffer: int = 64 * 1024
+    """Bytes of a body read ahead of whoever reads it; twice that and one read is the most held."""
+
+
+@final
+class Front:
+    """The handler, the bounds and the condition of one server."""
+
+    __slots__ = (
+        "_block",
+        "_error",
+        "_hook",
+        "callers",
+        "draining",
+        "handler",
+        "leaving",
+        "settings",
+        "stopping",
+        "turned_away",
+    )
+
+    def __init__(self, handler: Handler, settings: ServerLimits, error: Envelope, on_error: Hook | None) -> None:
+        self.handler = handler
+        self.settings = settings
+        self._error = error
+        self._hook = on_error
+        self._block = b""
+        self.callers: set[Caller] = set()
+        self.leaving: set[TurnedAway] = set()
+        """Connections over the bound, on their way out."""
+        self.turned_away = 0
+        """How many there have been of them."""
+        self.draining = False
+        """Whether every answer is the last on its connection."""
+        self.stopping = False
+        """Whether handlers still at work are being cancelled."""
+
+    def overloaded(self) -> bytes:
+        """Render the answer to connections over the bound, once."""
+        if not self._block:
+            headers, body = self._error(503, "overloaded", "too many connections")
+            self._block = compose(503, headers, b"Content-Length: %d\r\n%b" % (len(body), CLOSE)) + body
+        return self._block
+
+    def refuse(self, outlet: Outlet, status: int, code: str, text: str) -> None:
+        """Answer with an envelope, where nothing has been sent; else leave a visible cut."""
+        if outlet.over:
+            return
+        if not outlet.begun:
+            try:
+                headers, body = self._error(status, code, text)
+                outlet.reply(status, headers, body)
+            except Exception as error:  # noqa: BLE001 - without an envelope there is still the cut
+                self.tell(error, None)
+        outlet.abort()
+
+    def fail(self, error: BaseException, request: Request | None, outlet: Outlet) -> None:
+        """The handler broke: the operator hears why, the caller only that it did."""
+        self.tell(error, request)
+        self.refuse(outlet, 500, "internal_error", "internal error")
+
+    def interrupt(self, outlet: Outlet) -> None:
+        """The grace is over and the handler has not finished."""
+        outlet.closing = True
+        self.refuse(outlet, 503, "shutting_down", "the proxy is shutting down")
+
+    def tell(self, error: BaseException, request: Request | None) -> None:
+        """Call the hook, whose own faults are nobody's."""
+        if self._hook is not None:
+            with contextlib.suppress(Exception):
+                self._hook(error, request)

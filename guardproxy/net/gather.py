@@ -1,0 +1,95 @@
+"""Taking in a whole answer.
+
+Here belongs the sink that gathers an answer into memory, within bounds of size and time.  What the answer means
+is for the story; answers that go on to the caller while they come are `relay`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from guardproxy.core.values import Answer, Fault
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from guardproxy.core.dialect import Scan
+    from guardproxy.core.values import Headers
+    from guardproxy.net.clocks import Clocks
+    from guardproxy.net.exchange import Exchange
+
+
+@final
+class Gather:
+    """Gathers one answer; `done` is set to an `Answer` or a `Fault`.
+
+    Where the answer is a stream, *scan* reads along, so that a model that sends comments but no content, or stops
+    half-way, is noticed while it happens.
+    """
+
+    __slots__ = (
+        "_clocks",
+        "_first",
+        "_headers",
+        "_limit",
+        "_loop",
+        "_parts",
+        "_scan",
+        "_size",
+        "_status",
+        "_upstream",
+        "done",
+        "exchange",
+    )
+
+    def __init__(
+        self, upstream: str, clocks: Clocks, limit: int, scan: Scan | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._upstream = upstream
+        self._clocks = clocks
+        self._limit = limit
+        self._scan = scan
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._first = 0.0
+        self._status = 0
+        self._headers: Headers = []
+        self.exchange: Exchange | None = None
+        self.done: asyncio.Future[Answer | Fault] = loop.create_future()
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Status and header fields have come."""
+        self._status = status
+        self._headers = headers
+
+    def data(self, chunk: bytes) -> None:
+        """A piece of the body has come."""
+        if not self._first:
+            self._first = self._loop.time()
+        if self._scan is not None and self._scan.feed(chunk):
+            self._clocks.beat(self._loop.time())
+        self._parts.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._limit:
+            message = f"upstream {self._upstream} sent more than {self._limit} bytes (limits.response_bytes)"
+            self.fail(Fault(self._loop.time(), "upstream_protocol", message))
+
+    def end(self) -> None:
+        """It is whole."""
+        if not self.done.done():
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            now = self._loop.time()
+            self.done.set_result(Answer(now, self._status, self._headers, body, first=self._first or now))
+
+    def lost(self, fault: Fault) -> None:
+        """It will not become whole."""
+        if not self.done.done():
+            fault.first = self._first
+            self.done.set_result(fault)
+
+    def fail(self, fault: Fault) -> None:
+        """Stop: too much or too late."""
+        if self.exchange is not None:
+            self.exchange.cancel()
+        self.lost(fault)

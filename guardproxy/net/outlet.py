@@ -1,0 +1,239 @@
+"""How an answer leaves.
+
+Here belongs the one answer that each request has: what may follow what, and what frames its body.  Not here: how
+a head is written (head), what the answer says (the handler) and when its connection ends (caller).
+
+    state     reply, prepared   begin     write       flush   end       abort
+    new       ended             held      error       –       error     aborted
+    held      ended             error     streaming   stream. ended     aborted
+    streaming error             error     same        –       ended *)  aborted
+    ended     error             error     error       –       –         –
+    aborted   error             error     –           –       –         –
+
+    *) aborted where fewer bytes came than were declared: a caller must see a cut as a cut.
+
+Once the caller has gone everything is taken and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol, final
+
+from guardproxy.net.head import CHUNKED, CLOSE, KEEP, compose, declared
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from guardproxy.core.values import Headers
+
+WHOLE = 64 * 1024
+"""Bytes; a longer body is handed to the socket as it is instead of being copied behind its head."""
+LAST_CHUNK = b"0\r\n\r\n"
+_BODILESS = (b"204", b"304")
+
+
+class State(IntEnum):
+    """How far an answer has come."""
+
+    NEW = 0
+    HELD = 1
+    STREAMING = 2
+    ENDED = 3
+    ABORTED = 4
+
+
+class Framing(IntEnum):
+    """What tells the caller where the body ends."""
+
+    CHUNKS = 0
+    LENGTH = 1
+    CLOSE = 2
+    """Nothing but the end of the connection: HTTP/1.0."""
+    NONE = 3
+    """There is no body: HEAD, 204, 304."""
+
+
+class Line(Protocol):
+    """What an outlet needs of the connection under it."""
+
+    transport: asyncio.Transport | None
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether more is waiting to be read by the caller than should be."""
+
+    def last(self) -> bool:
+        """Whether no request can follow the one being answered."""
+
+    async def relief(self) -> None:
+        """Wait until writing is no longer paused, or the caller has gone."""
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection; with *reset* so that even a reader without framing sees it was cut."""
+
+
+@final
+class Outlet:
+    """The one answer to one request."""
+
+    __slots__ = ("_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "gone", "state")
+
+    def __init__(self, line: Line, *, head_only: bool, old: bool, closing: bool) -> None:
+        self._line = line
+        self._head_only = head_only
+        self._old = old
+        self._held = b""
+        self._left = 0
+        self._framing = Framing.CHUNKS
+        self.state = State.NEW
+        self.begun = False
+        """Whether anything has been written."""
+        self.gone = False
+        """Whether the caller has left."""
+        self.closing = closing
+        """Whether the connection ends with this answer; may be set before its head leaves."""
+
+    def __repr__(self) -> str:
+        return f"<Outlet {self.state.name.lower()}{' begun' * self.begun}{' gone' * self.gone}>"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be said."""
+        return self.state >= State.ENDED
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer in one block; a HEAD request gets the length alone."""
+        self._replaceable()
+        if status in (204, 304):
+            head, body = compose(status, headers, self._connection()), b""
+        else:
+            length = len(body)
+            if self._head_only:
+                length, body = declared(headers, length), b""
+            head = compose(status, headers, b"Content-Length: %d\r\n%b" % (length, self._connection()))
+        self.state = State.ENDED
+        self._send(head, body)
+
+    def prepared(self, head: bytes, body: bytes) -> None:
+        """Answer with a ready *head*: status line and fields without those of the framing, no blank line."""
+        self._replaceable()
+        self.state = State.ENDED
+        connection = self._connection()
+        if self._head_only or head[9:12] in _BODILESS:
+            if head[9:12] not in _BODILESS:
+                connection = b"Content-Length: %d\r\n%b" % (len(body), connection)
+            self._send(b"%b%b\r\n" % (head, connection), b"")
+        else:
+            self._send(b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), connection), body)
+
+    def begin(self, status: int, headers: Headers, length: int | None = None) -> None:
+        """Start a stream: its head leaves with the first write, at `flush` or at the end, whichever comes first."""
+        if self.state is not State.NEW:
+            raise self._misuse("begun")
+        framing = b""
+        if self._head_only or status in (204, 304):
+            self._framing = Framing.NONE
+            if length is not None and status != 204:
+                framing = b"Content-Length: %d\r\n" % length
+        elif length is not None:
+            self._framing, self._left = Framing.LENGTH, length
+            framing = b"Content-Length: %d\r\n" % length
+        elif self._old:
+            self._framing, self.closing = Framing.CLOSE, True
+        else:
+            framing = CHUNKED
+        self._held = compose(status, headers, framing + self._connection())
+        self.state = State.HELD
+
+    def write(self, chunk: bytes) -> None:
+        """Send a piece of the body; an empty one is nothing.  Raises `ValueError` beyond the declared length."""
+        if self.state not in (State.HELD, State.STREAMING):
+            if self.state is State.ABORTED:
+                return
+            raise self._misuse("written to")
+        if not chunk:
+            return
+        self.state = State.STREAMING
+        held, self._held = self._held, b""
+        if self._framing is Framing.CHUNKS:
+            self._send(b"%b%x\r\n" % (held, len(chunk)), chunk, b"\r\n")
+            return
+        if self._framing is Framing.NONE:
+            if held:
+                self._send(held)
+            return
+        if self._framing is Framing.LENGTH:
+            self._left -= len(chunk)
+            if self._left < 0:
+                self.abort()
+                raise ValueError("more was written than the declared length")
+        self._send(held, chunk)
+
+    def flush(self) -> None:
+        """Send the head now, where it is still held back."""
+        if self.state is State.HELD:
+            held, self._held = self._held, b""
+            self.state = State.STREAMING
+            self._send(held)
+
+    def end(self) -> None:
+        """End a stream as it must end."""
+        if self.over:
+            return
+        if self.state is State.NEW:
+            raise self._misuse("ended")
+        if self._framing is Framing.LENGTH and self._left:
+            self.abort()
+            return
+        held, self._held = self._held, b""
+        self.state = State.ENDED
+        if self._framing is Framing.CHUNKS:
+            held += LAST_CHUNK
+        if held:
+            self._send(held)
+
+    def abort(self) -> None:
+        """End so that the caller sees a cut: what was written still leaves, but no end of the body."""
+        if self.over:
+            return
+        self.state, self.closing = State.ABORTED, True
+        self._held = b""
+        if not self.gone:
+            self._line.cut(reset=self._framing is Framing.CLOSE and self.begun)
+
+    def choked(self) -> bool:
+        """Whether the caller reads so slowly that writing should wait for `drain`."""
+        return self._line.writing_paused and not self.gone
+
+    async def drain(self) -> None:
+        """Wait until the caller has read enough, or has gone; nothing is raised."""
+        if not self.gone and self._line.writing_paused:
+            await self._line.relief()
+
+    def _connection(self) -> bytes:
+        if self.closing or self._line.last():
+            self.closing = True
+            return CLOSE
+        return KEEP if self._old else b""
+
+    def _send(self, head: bytes, body: bytes = b"", tail: bytes = b"") -> None:
+        if self.gone:
+            return
+        transport = self._line.transport
+        if transport is None or transport.is_closing():
+            self.gone = True
+        elif len(body) <= WHOLE:
+            transport.write(b"%b%b%b" % (head, body, tail) if body else head)
+            self.begun = True
+        else:
+            transport.writelines((head, body, tail))
+            self.begun = True
+
+    def _replaceable(self) -> None:
+        if self.state > State.HELD:
+            raise self._misuse("given")
+        self._held = b""
+
+    def _misuse(self, what: str) -> RuntimeError:
+        return RuntimeError(f"an answer that is {self.state.name.lower()} cannot be {what}")

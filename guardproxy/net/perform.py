@@ -1,0 +1,126 @@
+"""The only place that waits.
+
+Here belongs the loop that performs the steps of a story: it asks upstreams, lets time pass, and answers the
+caller.  What is to be done, and in which order, the story says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from guardproxy.core.steps import Ask
+from guardproxy.core.values import Fault
+from guardproxy.flow.story import story
+from guardproxy.net import dress
+from guardproxy.net.clocks import Clocks, Timeouts
+from guardproxy.net.hold import Hold
+from guardproxy.net.gather import Gather
+from guardproxy.net.relay import Bytes, Events
+from guardproxy.openai.events import raw_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from guardproxy.core.values import Call, Outcome, Record, Reply
+    from guardproxy.flow.rules import Rules
+    from guardproxy.flow.story import Story
+    from guardproxy.net.outlet import Outlet
+    from guardproxy.net.upstream import Upstream
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one answer may take."""
+
+    response_bytes: int = 64 << 20
+    """Bytes of an answer that is gathered or kept."""
+    hold_comment: float = 10.0
+    """Seconds that a caller who wants events is left without any while his answer is judged; then comments go out."""
+
+
+@final
+class Performer:
+    """Performs stories against *upstreams*."""
+
+    __slots__ = ("_bounds", "_loop", "_timeouts", "_upstreams")
+
+    def __init__(self, upstreams: Mapping[str, Upstream], timeouts: Timeouts, bounds: Bounds, loop: asyncio.AbstractEventLoop) -> None:
+        self._upstreams = upstreams
+        self._timeouts = timeouts
+        self._bounds = bounds
+        self._loop = loop
+
+    async def perform(self, call: Call, rules: Rules, record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None = None) -> None:
+        """Tell the story of *call*, whose body is *upload* where it is not read here, and answer it at *outlet*.
+
+        Where the caller leaves this is cancelled: the upstream is hung up on, and closing the story gives back
+        every permit that is still out.
+        """
+        telling = story(call, rules, record, self._loop.time())
+        hold = Hold(outlet, record, self._bounds.hold_comment, self._loop) if call.stream and call.whole else None
+        try:
+            reply = await self._tell(telling, record, outlet, upload)
+        finally:
+            telling.close()
+            if hold is not None:
+                hold.stop()
+        if not reply.sent:
+            answer(reply, record, outlet)
+
+    async def _tell(self, telling: Story[Reply], record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None) -> Reply:
+        try:
+            step = telling.send(None)
+            while True:
+                if type(step) is Ask:
+                    step = telling.send(await self.ask(step, record, outlet, upload))
+                else:
+                    await asyncio.sleep(step.seconds)
+                    step = telling.send(self._loop.time())
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # how a generator returns
+
+    async def ask(self, ask: Ask, record: Record, outlet: Outlet | None = None, upload: AsyncIterator[bytes] | None = None) -> Outcome:
+        """Put one call to one upstream; *outlet* is where events may be relayed to."""
+        call, loop, name = ask.call, self._loop, ask.target.upstream
+        dialect = call.dialect
+        streams = call.stream and dialect is not None
+        clocks = Clocks(name, self._timeouts, call.deadline, loop, streams=streams)
+        limit = self._bounds.response_bytes
+        sink: Gather | Events | Bytes
+        if dialect is None and outlet is not None:
+            sink = Bytes(call.method, outlet, record, clocks, loop)
+        elif ask.relay and outlet is not None and dialect is not None:
+            sink = Events(ask, dialect.scan(call), limit, outlet, record, clocks, loop)
+        else:
+            sink = Gather(name, clocks, limit, dialect.scan(call) if streams and dialect is not None else None, loop)
+        path = f"{call.path}?{call.query}" if call.query else call.path
+        body = ask.body if dialect is not None else upload
+        exchange = await self._upstreams[name].send(call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink)
+        if type(exchange) is Fault:
+            return exchange
+        sink.exchange = exchange
+        clocks.start(sink.fail)
+        over = False
+        try:
+            outcome = await (sink.done if type(sink) is Gather else sink.finish())
+            over = True
+            return outcome
+        finally:
+            clocks.stop()
+            if not over and sink.exchange is not None:
+                sink.exchange.cancel()
+
+
+def answer(reply: Reply, record: Record, outlet: Outlet) -> None:
+    """Send *reply*: in one block, or as events where some have left already."""
+    if not outlet.begun:
+        outlet.prepared(dress.block(reply, record), reply.body)
+    elif reply.events and reply.status == 200:  # noqa: PLR2004 -- HTTP
+        outlet.write(reply.body)
+        outlet.end()
+    else:  # 200 has left: what went wrong can only be told in the stream, which then ends without its last event
+        outlet.write(raw_event(reply.body))
+        outlet.abort()

@@ -1,0 +1,258 @@
+"""Passing an answer on while it comes.
+
+Here belong the two sinks that write to the caller: `Events` for a stream that is read along with, `Bytes` for
+everything whose meaning is not known here.  An event goes out in the loop turn in which it came in: no task, no
+queue, one write for each read, and the upstream is not read while the caller cannot keep up.
+
+Nothing leaves before the first event is in hand: until then every fault can still be tried again, unseen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from guardproxy.core.values import Answer, Fault, Kind, Relayed
+from guardproxy.net import dress
+from guardproxy.openai.envelope import inner_status
+from guardproxy.openai.events import raw_event
+from guardproxy.openai.fields import downward, value
+from guardproxy.openai.outcome import kind_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from guardproxy.core.dialect import Scan
+    from guardproxy.core.steps import Ask
+    from guardproxy.core.values import Headers, Outcome, Record
+    from guardproxy.net.clocks import Clocks
+    from guardproxy.net.exchange import Exchange
+    from guardproxy.net.outlet import Outlet
+
+
+class _Relay:
+    """What both have in common: where it goes, and waiting for a caller who reads slowly."""
+
+    __slots__ = ("_clocks", "_first", "_headers", "_loop", "_outlet", "_record", "_status", "exchange", "outcome", "woken")
+
+    def __init__(self, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop) -> None:
+        self._outlet = outlet
+        self._record = record
+        self._clocks = clocks
+        self._loop = loop
+        self._status = 0
+        self._headers: Headers = []
+        self._first = 0.0
+        self.exchange: Exchange | None = None
+        self.outcome: Outcome | None = None
+        self.woken: asyncio.Future[None] = loop.create_future()
+
+    async def finish(self) -> Outcome:
+        """Wait until it is over."""
+        while True:
+            await self.woken
+            if self.outcome is not None:
+                return self.outcome
+            self._clocks.suspend(waiting=True)
+            await self._outlet.drain()
+            self._clocks.suspend(waiting=False)
+            self.woken = self._loop.create_future()
+            if self.exchange is not None:
+                self.exchange.resume()
+
+    def _write(self, chunk: bytes) -> None:
+        self._outlet.write(chunk)
+        if self._outlet.choked():
+            if self.exchange is not None:
+                self.exchange.pause()
+            self._wake()
+
+    def _over(self, outcome: Outcome) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+@final
+class Events(_Relay):
+    """Relays the events of an inference call; anything but a stream is gathered instead and becomes an `Answer`."""
+
+    __slots__ = ("_ask", "_committed", "_keep", "_kept", "_parts", "_scan", "_size", "_whole")
+
+    def __init__(  # noqa: PLR0913 -- a stream ends in many ways
+        self, ask: Ask, scan: Scan, keep: int, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(outlet, record, clocks, loop)
+        self._ask = ask
+        self._scan = scan
+        self._keep = keep
+        self._kept = ask.call.keep
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._whole = False
+        self._committed = False
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Only a successful stream of events is relayed."""
+        self._status, self._headers = status, headers
+        kind = value(headers, b"content-type") or b""
+        coded = value(headers, b"content-encoding")
+        self._whole = status != 200 or not kind.lower().startswith(b"text/event-stream") or coded is not None  # noqa: PLR2004 -- HTTP
+        if self._whole:
+            self._clocks.plain()
+
+    def data(self, chunk: bytes) -> None:
+        """A piece of the answer has come: pass it on."""
+        if not self._whole and self._scan.feed(chunk):
+            now = self._loop.time()
+            self._clocks.beat(now)
+            self._first = self._first or now
+        if self._committed:
+            self._keep_piece(chunk)
+            self._write(chunk)
+            return
+        self._parts.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._keep:
+            self._fail(Fault(self._loop.time(), "upstream_protocol", self._said(f"sent more than {self._keep} bytes")))
+        elif self._scan.events and not self._whole:
+            if self._scan.error is not None:
+                self._refused()
+            else:
+                self._commit()
+
+    def end(self) -> None:
+        """The upstream's message is complete; is the answer?"""
+        now = self._loop.time()
+        if not self._committed:
+            if not self._whole:
+                self._scan.close()
+            if self._whole or self._scan.events:
+                return self._gathered()
+            return self._over(Fault(now, "upstream_reset", self._said("ended its stream before the first event")))
+        self._scan.close()
+        if self._scan.complete():
+            self._outlet.end()
+            return self._done(now, Kind.SUCCESS)
+        if (error := self._scan.error) is not None:
+            self._outlet.end()  # the upstream has told the caller itself
+            status = inner_status(error)
+            return self._done(now, kind_of(status, error, asked_to_wait=False))
+        return self._interrupt(Fault(now, "upstream_stream_interrupted", self._said("ended its stream before the answer was complete")))
+
+    def lost(self, fault: Fault) -> None:
+        """The connection to the upstream has gone."""
+        if not self._committed:
+            fault.first = self._first
+            return self._over(fault)
+        self._scan.close()
+        if self._scan.complete() and getattr(self._scan, "done", False):
+            self._outlet.end()  # all was said; how the line was hung up does not matter
+            return self._done(fault.at, Kind.SUCCESS)
+        if fault.code != "upstream_timeout":
+            fault.code = "upstream_stream_interrupted"
+        return self._interrupt(fault)
+
+    def fail(self, fault: Fault) -> None:
+        """A deadline has passed."""
+        self._fail(fault)
+
+    def _commit(self) -> None:
+        """The first event is in hand: from now on the caller sees what the upstream does."""
+        self._committed = True
+        self._outlet.begin(self._status, [*downward(self._headers), *dress.own(self._record)])
+        chunk = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = [chunk] if self._kept else []
+        self._write(chunk)
+
+    def _keep_piece(self, chunk: bytes) -> None:
+        if self._kept:
+            self._size += len(chunk)
+            if self._size > self._keep:
+                self._kept = False
+                self._parts = []
+            else:
+                self._parts.append(chunk)
+
+    def _refused(self) -> None:
+        """The first event is an error: nothing has left, so it becomes a real HTTP error."""
+        if self.exchange is not None:
+            self.exchange.cancel()
+        self._gathered()
+
+    def _gathered(self) -> None:
+        now = self._loop.time()
+        self._over(Answer(now, self._status, self._headers, b"".join(self._parts), first=self._first or now))
+
+    def _fail(self, fault: Fault) -> None:
+        if self.exchange is not None:
+            self.exchange.cancel()
+        self.lost(fault)
+
+    def _interrupt(self, fault: Fault) -> None:
+        """Tell the caller in the stream itself, and leave it visibly unfinished."""
+        dialect = self._ask.call.dialect
+        if dialect is not None:
+            self._outlet.write(raw_event(dialect.error(502, fault.code, fault.message)))
+        self._outlet.abort()
+        self._done(fault.at, Kind.FAILURE, complete=False)
+
+    def _done(self, now: float, kind: Kind, *, complete: bool = True) -> None:
+        complete = complete and kind is Kind.SUCCESS
+        body = b"".join(self._parts) if self._kept and complete else None
+        keepable = complete and self._scan.keepable()
+        self._over(Relayed(now, self._status, self._headers, kind, self._first, complete, keepable, body, self._scan.usage))
+
+    def _said(self, what: str) -> str:
+        return f"upstream {self._ask.target.upstream} {what}"
+
+
+@final
+class Bytes(_Relay):
+    """Relays whatever comes, as it comes."""
+
+    __slots__ = ("_method",)
+
+    def __init__(  # noqa: PLR0913 -- what it relays, from where to where
+        self, method: str, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(outlet, record, clocks, loop)
+        self._method = method
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Status and header fields go on at once."""
+        self._status, self._headers = status, headers
+        self._first = self._loop.time()
+        declared = value(headers, b"content-length")
+        length = int(declared) if declared is not None and declared.isdigit() else None
+        self._outlet.begin(status, [*downward(headers), *dress.own(self._record)], length)
+        self._outlet.flush()
+
+    def data(self, chunk: bytes) -> None:
+        """A piece of the body."""
+        self._write(chunk)
+
+    def end(self) -> None:
+        """It is whole."""
+        self._outlet.end()
+        self._finished(complete=True)
+
+    def lost(self, fault: Fault) -> None:
+        """It will not become whole."""
+        if not self._outlet.begun:
+            return self._over(fault)
+        self._outlet.abort()
+        return self._finished(complete=False)
+
+    def fail(self, fault: Fault) -> None:
+        """A deadline has passed."""
+        if self.exchange is not None:
+            self.exchange.cancel()
+        self.lost(fault)
+
+    def _finished(self, *, complete: bool) -> None:
+        kind = Kind.IGNORED if complete else Kind.FAILURE
+        self._over(Relayed(self._loop.time(), self._status, self._headers, kind, self._first, complete))
