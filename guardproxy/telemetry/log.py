@@ -1,0 +1,255 @@
+"""The log: one line per call, per change of a machine's state, and per step of the program's life.
+
+Here belongs what a line says, how it is written and how it leaves.  Not here: who is told what (app), counts
+(metrics), the latest events for the live page (feed).
+
+What is never written, whatever the level: bodies, header fields, query strings, and what looks like a key in
+the words of an error.  What a caller wrote is cut, and has no character in it that ends a line or moves a
+cursor.
+
+A line costs no system call: lines are collected and handed, 64 KiB at a time or at every `flush`, to a thread
+that writes them, because a write to a pipe that nobody reads would stop the loop and every call with it.  What
+waits is bounded; beyond that, lines are dropped and counted, and the log says so when it can again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import threading
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import orjson
+
+from guardproxy.openai.usage import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guardproxy.core.values import Call, News, Record
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+BATCH = 64 << 10
+"""Bytes that leave at once, without waiting for a `flush`."""
+WAITING = 4 << 20
+"""Bytes that may wait for somebody to take them."""
+
+_SECRETS = re.compile(
+    r"(?i)(\b(?:bearer|basic)\s+|(?:api[-_]?key|token|secret|password)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,]+"
+    r"|\bsk-[\w-]{8,}"
+    r"|(?<=://)[^\s/@]+(?=@)"
+)
+_ALARMING = frozenset(("open", "unhealthy"))
+
+
+@final
+class Log:
+    """Lines to the file descriptor *fd*: JSON, or words for a terminal where *human*; *wall* says what time it is."""
+
+    def __init__(
+        self, fd: int, wall: Callable[[], float], *, level: Level = "info", human: bool = False, waiting: int = WAITING
+    ) -> None:
+        self._fd = fd
+        self._wall = wall
+        self._least = LEVELS.index(level)
+        self._dress = _words if human else _json
+        self._limit = waiting
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._handed = 0  # bytes, ever; only the loop writes it
+        self._taken = 0  # bytes, ever; only the thread writes it
+        self._refused = 0  # lines that did not fit; only the loop writes it
+        self._lost = 0  # lines that could not be written; only the thread writes it
+        self._confessed = 0
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._second = -1
+        self._prefix = ""
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody took, since start."""
+        return self._refused + self._lost
+
+    def __repr__(self) -> str:
+        return f"<Log {len(self._lines)} lines, {self._waiting()} bytes waiting, {self.dropped} dropped>"
+
+    def told(self, record: Record) -> None:
+        """A call is over: a warning where it was not answered as asked, an error where it was not answered."""
+        reply, call, target = record.reply, record.call, record.target
+        status = reply.status if reply else 499  # nginx's number for a caller who left before the reply
+        source = reply.source if reply else ""
+        level: Level = "info"
+        if status >= 500:
+            level = "error"
+        elif source in {"fallback", "stale"}:
+            level = "warning"
+        elif source == "own" and status < 400:
+            level = "debug"  # probes and scrapes
+        if LEVELS.index(level) < self._least:
+            return
+        line: dict[str, Any] = {"ts": self._stamp(), "level": level, "msg": "request"}
+        if call:
+            line["id"] = call.id
+            line["method"] = _tidy(call.method, 16)
+            line["path"] = _tidy(call.path, 512)
+        line["status"] = status
+        line["ms"] = _ms(record.ended - record.started)
+        if source:
+            line["source"] = source
+        if reply and reply.code:
+            line["code"] = _tidy(reply.code, 64)
+        if target:
+            line["upstream"] = target.upstream
+            line["model"] = target.model or (_tidy(call.model, 128) if call else "")
+            if target.mode:
+                line["mode"] = target.mode
+            if target.moved_from:
+                line["from"] = target.moved_from
+                line["reason"] = target.reason
+        _say_how(line, record, call)
+        self._add(line)
+
+    def news(self, news: News) -> None:
+        """A machine has changed its state; what is out of order is a warning."""
+        level: Level = "warning" if news.new in _ALARMING or news.what == "ceiling" else "info"
+        self.say(level, news.what, subject=news.subject, old=news.old, new=news.new, reason=news.reason)
+
+    def say(self, level: Level, message: str, **fields: Any) -> None:
+        """Something happened that is no call: *message* in a word or two, the particulars as *fields*."""
+        if LEVELS.index(level) >= self._least:
+            said = {name: _discreet(value) for name, value in fields.items() if value not in ("", None)}
+            self._add({"ts": self._stamp(), "level": level, "msg": _discreet(message), **said})
+
+    def flush(self) -> None:
+        """Hand over what has been collected; does not wait until it is written."""
+        if self._refused > self._confessed and self._waiting() < self._limit // 2:
+            lines, self._confessed = self._refused - self._confessed, self._refused
+            self.say("warning", "log lines dropped", lines=lines)
+        if not self._lines:
+            return
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write, args=(self._queue,), name="log", daemon=True)
+            self._writer.start()
+        self._handed += self._size
+        self._queue.put(b"".join(self._lines))
+        self._lines.clear()
+        self._size = 0
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Write what there is, for at most *seconds*; what comes later starts anew."""
+        self.flush()
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join(seconds)
+            self._writer, self._queue = None, SimpleQueue()
+
+    def _add(self, line: dict[str, Any]) -> None:
+        text = self._dress(line)
+        if self._waiting() + len(text) > self._limit:
+            self._refused += 1
+            return
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size >= BATCH:
+            self.flush()
+
+    def _waiting(self) -> int:
+        return self._size + self._handed - self._taken
+
+    def _stamp(self) -> str:
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
+
+    def _write(self, queue: SimpleQueue[bytes | None]) -> None:
+        while (batch := queue.get()) is not None:
+            rest = memoryview(batch)
+            try:
+                while rest:
+                    rest = rest[self._put(rest) :]
+            except OSError:  # nobody there any more, or no room on the disk: the next batch may fare better
+                self._lost += bytes(rest).count(b"\n")
+            self._taken += len(batch)
+
+    def _put(self, rest: memoryview) -> int:
+        try:
+            return os.write(self._fd, rest)
+        except BlockingIOError:  # whoever shares this terminal or pipe has made it non-blocking
+            ready = select.poll()
+            ready.register(self._fd, select.POLLOUT)
+            ready.poll(1000)
+            return 0
+
+
+def _say_how(line: dict[str, Any], record: Record, call: Call | None) -> None:
+    """How the call came to its end: attempts, guards, tokens."""
+    if attempts := record.attempts:
+        line["attempts"] = [{"upstream": a.upstream, "label": a.label, "ms": _ms(a.seconds)} for a in attempts]
+        if (first := attempts[-1].first) is not None:
+            line["first_ms"] = _ms(attempts[-1].started + first - record.started)
+    if record.retries:
+        line["retries"] = record.retries
+    if record.asks_again:
+        line["asks_again"] = record.asks_again
+    if record.cache:
+        line["cache"] = record.cache
+    if record.json:
+        line["json"] = record.json
+    if record.usage:
+        line["tokens_in"], line["tokens_out"] = tokens(record.usage)
+    if call and call.stream:
+        line["stream"] = True
+    if record.gone:
+        line["gone"] = True
+
+
+def _ms(seconds: float) -> float:
+    return int(seconds * 10_000 + 0.5) / 10
+
+
+def _tidy(text: str, most: int) -> str:
+    """*text*, cut and without line ends, control characters and halves of characters."""
+    text = text[:most]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _discreet(value: Any) -> Any:
+    """*value*, its text without what looks like a key."""
+    if isinstance(value, str):
+        return _tidy(_SECRETS.sub(lambda match: f"{match[1] or ''}***", value), 2000)
+    if isinstance(value, dict):
+        return {_discreet(str(name)): _discreet(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_discreet(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else _discreet(str(value))
+
+
+def _json(line: dict[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _words(line: dict[str, Any]) -> bytes:
+    """The same for a person: time of day, level, what happened, and the rest as name=value."""
+    rest = {name: value for name, value in line.items() if name not in {"ts", "level", "msg"}}
+    said = line["msg"]
+    if said == "request":
+        said = f"{rest.pop('method', '-')} {_word(rest.pop('path', '-'))} {rest.pop('status')} {rest.pop('ms'):.0f}ms"
+    if "attempts" in rest:
+        rest["attempts"] = ",".join(f"{a['upstream']}:{a['label']}:{a['ms']:.0f}ms" for a in rest["attempts"])
+    particulars = "".join(f" {name}={_word(value)}" for name, value in rest.items())
+    return f"{line['ts'][11:-1]} {line['level']:<7} {said}{particulars}\n".encode()
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    return orjson.dumps(text).decode() if " " in text or '"' in text else text

@@ -1,0 +1,76 @@
+"""The gauges: read at scrape, there for every upstream."""
+
+from __future__ import annotations
+
+import platform
+
+from guardproxy import __version__
+from guardproxy.telemetry.gauges import Gauges, Readings
+
+
+def read(gauges: Gauges) -> dict[str, float]:
+    return {
+        sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
+        for family in Readings(lambda: gauges).collect()
+        for sample in family.samples
+    }
+
+
+def test_before_anything_has_happened():
+    """Every upstream has its gauges at 0: closed, but not yet known to be healthy."""
+    shown = read(Gauges(upstreams=["qwen", "llama"]))
+    assert shown["circuit_breaker_state qwen"] == shown["circuit_breaker_state llama"] == 0
+    assert shown["llm_health_status qwen"] == 0
+    assert shown["guardproxy_upstream_connections llama idle"] == 0
+    assert shown["cache_size"] == shown["cache_evictions_total"] == shown["guardproxy_mode_ceiling"] == 0
+    assert shown["guardproxy_config_last_reload_successful"] == 1
+    assert shown[f"guardproxy_build_info {__version__} {platform.python_version()}"] == 1
+
+
+def test_what_the_machines_say():
+    shown = read(
+        Gauges(
+            upstreams=["qwen"],
+            circuits={"qwen": 2, "gone": 1},
+            healthy={"qwen": True},
+            pools={"qwen": (5, 3, 1)},
+            cache_size=7,
+            cache_bytes=9000,
+            cache_evictions=3,
+            cache_expirations=4,
+            ceiling=1,
+            in_flight=2,
+            connections=6,
+            lag=0.25,
+            digest="abc",
+            reloaded=False,
+            webhook_failures=8,
+            log_dropped=10,
+        )
+    )
+    shown.pop(f"guardproxy_build_info {__version__} {platform.python_version()}")
+    assert shown == {
+        "circuit_breaker_state qwen": 2,
+        "llm_health_status qwen": 1,
+        "guardproxy_upstream_connections qwen open": 5,
+        "guardproxy_upstream_connections qwen idle": 3,
+        "guardproxy_upstream_connections qwen waiting": 1,
+        "cache_size": 7,
+        "guardproxy_cache_bytes": 9000,
+        "cache_evictions_total": 3,
+        "cache_ttl_expirations_total": 4,
+        "guardproxy_mode_ceiling": 1,
+        "guardproxy_in_flight_requests": 2,
+        "guardproxy_client_connections": 6,
+        "guardproxy_event_loop_lag_seconds": 0.25,
+        "guardproxy_config_info abc": 1,
+        "guardproxy_config_last_reload_successful": 0,
+        "guardproxy_webhook_failures_total": 8,
+        "guardproxy_log_lines_dropped_total": 10,
+    }
+
+
+def test_the_machines_are_read_once_per_scrape():
+    """All gauges of one scrape show the same moment."""
+    moments = iter([Gauges(ceiling=1)])
+    assert list(Readings(lambda: next(moments)).collect())
