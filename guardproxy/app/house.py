@@ -1,0 +1,183 @@
+"""From a configuration to everything that answers a call.
+
+Here belongs the building: each object is made once, from its settings, and handed to those that use it.  What they
+do then is theirs; when they are started and stopped is `serve`'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, final
+
+from guardproxy.config import registry
+from guardproxy.core.budget import Budget
+from guardproxy.core.guard import Guard, Parts
+from guardproxy.flow.aim import Aim, Outfit
+from guardproxy.flow.read import Reading, Route
+from guardproxy.flow.route import Router
+from guardproxy.flow.rules import Retry, Rules
+from guardproxy.guards.breaker import Breaker
+from guardproxy.guards.cache import Cache
+from guardproxy.guards.health import Health
+from guardproxy.guards.modes import Modes
+from guardproxy.guards.schema import JsonGuard, declare
+from guardproxy.net.pool import Limits
+from guardproxy.net.clocks import Timeouts
+from guardproxy.net.perform import Bounds, Performer
+from guardproxy.net.upstream import Upstream
+from guardproxy.openai.strict import loads
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from guardproxy.config.load import Loaded
+    from guardproxy.config.settings import Config
+    from guardproxy.core.values import Schema
+
+G = TypeVar("G", bound=Guard)
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class House:
+    """One configuration, built."""
+
+    loaded: Loaded
+    parts: Parts
+    rules: Rules
+    reading: Reading
+    upstreams: dict[str, Upstream]
+    performer: Performer
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self.loaded.config
+
+    def guard(self, kind: type[G]) -> G | None:
+        """The guard of this kind, if it is on."""
+        return next((guard for guard in self.rules.guards if isinstance(guard, kind)), None)
+
+    @property
+    def breaker(self) -> Breaker | None:
+        """The circuits, where they are on."""
+        return self.guard(Breaker)
+
+    @property
+    def cache(self) -> Cache | None:
+        """The cache, where it is on."""
+        return self.guard(Cache)
+
+    @property
+    def health(self) -> Health:
+        """The health of the models; it is always on."""
+        found = self.guard(Health)
+        assert found is not None
+        return found
+
+    @property
+    def json(self) -> JsonGuard | None:
+        """The JSON guard, where it is on."""
+        return self.guard(JsonGuard)
+
+    @property
+    def modes(self) -> Modes:
+        """The modes; they are always on."""
+        found = self.guard(Modes)
+        assert found is not None
+        return found
+
+
+def build(loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], float]) -> House:
+    """Build what *loaded* describes; opens nothing yet.
+
+    Raises `ValueError` where a file that the configuration names has changed since it was checked.
+    """
+    config = loaded.config
+    folder = Path(loaded.path).parent if loaded.path else Path()
+    models = {name: upstream.model for name, upstream in config.upstreams.items()}
+    parts = Parts(config, models, wall() - loop.time(), _schemas(config, folder))
+    for spec in registry.guards():
+        settings = getattr(config, spec.key)
+        if getattr(settings, "enabled", True):
+            parts.guards.append(spec.build(settings, parts))
+    outfits = {
+        name: Outfit(upstream.api_key, tuple(upstream.headers.items())) for name, upstream in config.upstreams.items()
+    }
+    guard, retry = config.json_guard, config.retry
+    rules = Rules(
+        parts.guards,
+        aim=Aim(outfits, config.downshift.field, forward=config.downshift.forward),
+        dice=random.random,
+        budgets={name: Budget(retry.budget, retry.min_per_second) for name in models},
+        models=models,
+        retry=Retry(
+            attempts=retry.attempts,
+            asks_again=guard.max_retries,
+            again_base=guard.backoff_base,
+            again_jitter=guard.jitter,
+        ),
+        epoch=parts.epoch,
+    )
+    upstreams = {name: _upstream(name, config, folder, loop) for name in models}
+    bounds = Bounds(response_bytes=config.limits.response_bytes)
+    return House(
+        loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, _timeouts(config), bounds, loop)
+    )
+
+
+def _timeouts(config: Config) -> Timeouts:
+    given = config.timeouts
+    return Timeouts(given.connect, given.first_token, given.stall, given.total)
+
+
+def _reading(config: Config) -> Reading:
+    router = Router(
+        {name: (upstream.model, upstream.aliases) for name, upstream in config.upstreams.items()},
+        {name: mode.upstream for name, mode in config.modes.items()},
+        config.default_upstream,
+    )
+    routes = [
+        Route(r.path or "", r.model or "", r.mode or "", r.schema or "", r.cache, r.guards) for r in config.routes
+    ]
+    names = [spec.name for spec in registry.guards()]
+    return Reading(
+        router,
+        registry.dialects(),
+        ids=request_ids(),
+        mode_field=config.downshift.field,
+        routes=routes,
+        total=config.timeouts.total,
+        guards=names,
+    )
+
+
+def request_ids() -> Callable[[], str]:
+    """Ids that nobody else makes: a random beginning and a count, since asking the system for each takes 4 µs."""
+    prefix, count = secrets.token_hex(6), itertools.count(1)
+    return lambda: f"{prefix}{next(count):08x}"
+
+
+def _upstream(name: str, config: Config, folder: Path, loop: asyncio.AbstractEventLoop) -> Upstream:
+    upstream = config.upstreams[name]
+
+    def at(path: str | None) -> str | None:
+        return None if path is None else str(folder / path)
+
+    limits = replace(Limits(), connect=config.timeouts.connect)
+    return Upstream(
+        name, upstream.url, settings=limits, ca_file=at(upstream.ca_file), client_cert=at(upstream.client_cert), clock=loop.time
+    )
+
+
+def _schemas(config: Config, folder: Path) -> dict[str, Schema]:
+    made: dict[str, Schema] = {}
+    for name, declared in config.json_guard.schemas.items():
+        schema = declared.schema if declared.file is None else loads((folder / declared.file).read_bytes())
+        made[name] = declare(name, schema, declared.fallback)
+    return made

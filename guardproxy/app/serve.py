@@ -1,0 +1,163 @@
+"""The life of the process: build, start, run, drain.
+
+Here belongs the order in which everything starts and ends.  What is built is `house`'s, what a request meets is
+`desk`'s.
+
+    build ─► listen ─► say so ─► … ─► SIGTERM: readyz 503, new answers close ─► idle or time over ─► close ─► exit 0
+                                  └─► a second signal: now
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, final
+
+from guardproxy import __version__
+from guardproxy.app.desk import Desk
+from guardproxy.app.house import build
+from guardproxy.app.orders import Orders
+from guardproxy.app.own import Own
+from guardproxy.app.sinks import Sinks
+from guardproxy.app.views import Views
+from guardproxy.config import registry
+from guardproxy.flow.read import JSON
+from guardproxy.net.prober import Prober
+from guardproxy.net.server import Server, ServerLimits
+from guardproxy.net.webhook import Webhook
+from guardproxy.openai.envelope import envelope
+from guardproxy.telemetry.exposition import exposition, registry_of
+from guardproxy.telemetry.feed import Feed
+from guardproxy.telemetry.gauges import Gauges, Readings
+from guardproxy.telemetry.log import Log
+from guardproxy.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from guardproxy.config.load import Loaded
+    from guardproxy.core.values import Headers
+    from guardproxy.net.server import Request
+
+TICK = 1.0
+"""Seconds between two looks at what changes by time alone."""
+FLUSH = 0.2
+"""Seconds that a line of the log waits at the most before it is written."""
+
+
+@final
+class Proxy:
+    """A proxy in this process."""
+
+    def __init__(self, loaded: Loaded, loop: asyncio.AbstractEventLoop, *, fd: int = 1, human: bool | None = None) -> None:
+        config = loaded.config
+        self._loop = loop
+        self.house = house = build(loaded, loop, time.time)
+        wall = time.time
+        people = sys.stdout.isatty() if human is None else human
+        if config.log.format != "auto":
+            people = config.log.format == "human"
+        self.log = Log(fd, wall, level=config.log.level, human=people)
+        feed = Feed(wall)
+        names, modes = list(house.upstreams), list(config.modes)
+        hook = config.alerts.webhook
+        webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
+        self.sinks = Sinks(Metrics(names, modes), self.log, feed, webhook)
+        chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
+        self.prober = Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, loop)
+        collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
+        views = Views(house, self.prober, feed, lambda accept: exposition(collectors, accept), lambda: self.desk.draining, loop)
+        orders = Orders(house, self.sinks.news, loop)
+        own = Own(views.table(), orders.table(), hosts=config.own_hosts, token=config.admin_token)
+        self.desk = Desk(house, own, self.sinks.record, loop)
+        limits = ServerLimits(
+            connections=config.limits.connections,
+            header_timeout=config.limits.header_timeout,
+            body_timeout=config.limits.body_timeout,
+        )
+        self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
+        self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen and begin to check the models; raises `OSError` where an address cannot be had."""
+        config = self.house.config
+        await self.admin.start(str(config.admin))
+        await self.app.start(str(config.listen))
+        self.prober.start()
+        self._tasks = [self._loop.create_task(self._tick(), name="tick"), self._loop.create_task(self._flush(), name="flush")]
+        addresses = {"listen": " ".join(self.app.addresses), "admin": " ".join(self.admin.addresses)}
+        self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
+        gc.collect()
+        gc.freeze()  # what was built lives as long as the process: nothing to look through again and again
+
+    def stop(self) -> None:
+        """Begin to drain; a second time: end now."""
+        if self._stop.is_set():
+            self._now.set()
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until a signal comes, then drain and close."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop)
+        await self._stop.wait()
+        await self.drain()
+        await self.close()
+
+    async def drain(self) -> None:
+        """Let calls finish: loopback callers are served until they have been quiet for a while."""
+        drain, desk, loop = self.house.config.drain, self.desk, self._loop
+        desk.draining = True
+        self.app.drain()
+        self.log.say("info", "draining", in_flight=desk.in_flight)
+        until = loop.time() + drain.seconds
+        while loop.time() < until and not self._now.is_set():
+            if not desk.in_flight and loop.time() - desk.last >= drain.idle_seconds:
+                break
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """End everything; what is still under way is cut."""
+        await self.app.close(0.0)
+        await self.admin.close(0.0)
+        await self.prober.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for upstream in self.house.upstreams.values():
+            await upstream.close()
+        if self.sinks.webhook is not None:
+            await self.sinks.webhook.close()
+        self.log.say("info", "stopped")
+        self.log.close()
+
+    def _gauges(self) -> Gauges:
+        return self.sinks.gauges(self.house, self.desk, (self.app, self.admin))
+
+    async def _tick(self) -> None:
+        while True:
+            due = self._loop.time() + TICK
+            await asyncio.sleep(TICK)
+            now = self._loop.time()
+            self.sinks.lag = max(0.0, now - due)
+            self.sinks.news(self.house.rules.tick(now))
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH)
+            self.log.flush()
+
+    def _escaped(self, error: BaseException, request: Request | None) -> None:
+        where = "" if request is None else f"{request.method} {request.target.partition('?')[0][:200]}"
+        trace = "".join(traceback.format_exception(error)[-6:])
+        self.log.say("error", "a request met a mistake of ours", request=where, error=repr(error), trace=trace)
+
+
+def _refusal(status: int, code: str, message: str) -> tuple[Headers, bytes]:
+    return list(JSON), envelope(status, code, message)

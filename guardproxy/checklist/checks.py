@@ -1,0 +1,82 @@
+"""The pre-promotion checklist.
+
+Here belong the four questions and their answers, as plain values.  Who is asked, and how it is shown, is elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from guardproxy.core.lru import Lru
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from guardproxy.guards import cache, schema
+
+RETRIES = 3
+"""Re-asks that production needs at the least."""
+
+
+def verify(  # noqa: PLR0913 -- one argument for each thing that is looked at
+    json_guard: schema.Settings,
+    circuits: Mapping[str, str] | None,
+    kept: cache.Settings,
+    models: Mapping[str, Mapping[str, Any]],
+    now: float,
+    *,
+    digest: str,
+) -> dict[str, Any]:
+    """Ask all four; *circuits* holds each circuit's state (None: off), *models* each model's health."""
+    items = [
+        _item("JSON Hard Guard", *_json(json_guard)),
+        _item("Circuit Breaker", *_circuits(circuits)),
+        _item("Cache LRU+TTL", *_cache(kept, now)),
+        _item("LLM Health Check", *_models(models)),
+    ]
+    return {"safe": all(item["ok"] for item in items), "config": digest, "checks": items}
+
+
+def _item(name: str, problem: str, fine: str) -> dict[str, Any]:
+    return {"name": name, "ok": not problem, "detail": problem or fine}
+
+
+def _json(settings: schema.Settings) -> tuple[str, str]:
+    if settings.enabled is not True:
+        return f"json_guard.enabled is {str(settings.enabled).lower()}", ""
+    if settings.max_retries < RETRIES:
+        return f"json_guard.max_retries is {settings.max_retries}; production needs {RETRIES} or more", ""
+    fallback = "on" if settings.fallback_enabled else "off"
+    return "", f"ENABLED (max retries {settings.max_retries}, backoff {settings.backoff_base:.1f} s, fallback {fallback})"
+
+
+def _circuits(circuits: Mapping[str, str] | None) -> tuple[str, str]:
+    if circuits is None:
+        return "circuit_breaker.enabled is false", ""
+    wrong = [f"{name} is {state.replace('_', '-')}" for name, state in circuits.items() if state != "closed"]
+    return ", ".join(wrong), "ALL BREAKERS CLOSED"
+
+
+def _cache(settings: cache.Settings, now: float) -> tuple[str, str]:
+    """Walk an entry through its life in a scratch cache of the same settings: time is an argument there."""
+    if settings.enabled is not True:
+        return f"cache.enabled is {str(settings.enabled).lower()}", ""
+    scratch: Lru[str] = Lru(settings.max_size, settings.max_bytes, settings.ttl_seconds)
+    key, later = b"verify", now + settings.ttl_seconds
+    if not scratch.put(key, "first", 1, now) or (entry := scratch.get(key, now)) is None or entry.value != "first":
+        return "an entry that was set is not found", ""
+    if scratch.get(key, later) is not None or scratch.expirations != 1:
+        return f"an entry is still found after {settings.ttl_seconds:g} s (cache.ttl_seconds)", ""
+    scratch.put(key, "second", 1, later)
+    if (entry := scratch.get(key, later)) is None or entry.value != "second":
+        return "an entry that has expired is not regenerated", ""
+    return "", "set, hit, expired, regenerated"
+
+
+def _models(models: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    wrong = [
+        f"{name} is unhealthy ({told.get('reason', 'no reason given')})"
+        for name, told in models.items()
+        if told["status"] != "healthy"
+    ]
+    return "; ".join(wrong), "ALL MODELS HEALTHY"

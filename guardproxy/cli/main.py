@@ -1,0 +1,46 @@
+"""The program's front door: which command, and its ``--help``.
+
+Here belongs the list of commands.  What a command does, and the modules that it needs, are in its own file and are
+imported only when it is called: a proxy must start fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from guardproxy import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "run": ("guardproxy.cli.run", "serve"),
+    "simulate": ("guardproxy.simulator.main", "start simulated model servers, with faults on order"),
+    "check": ("guardproxy.cli.check", "check a configuration and print every problem in it"),
+    "explain": ("guardproxy.cli.explain", "print what a configuration amounts to"),
+    "verify": ("guardproxy.cli.verify", "ask a running proxy whether it is safe to promote"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (2: bad arguments or a bad configuration)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="guardproxy", description="A sidecar reverse proxy that guards calls to model servers."
+    )
+    parser.add_argument("--version", action="version", version=f"guardproxy {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == wanted:
+            importlib.import_module(module).add_arguments(command)
+    args = parser.parse_args(arguments)
+    try:
+        status = importlib.import_module(COMMANDS[args.command][0]).main(args)
+    except KeyboardInterrupt:
+        return 130
+    return int(status)

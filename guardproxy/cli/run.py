@@ -1,0 +1,60 @@
+"""``guardproxy run``: serve."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT = "config/guardproxy.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("config", nargs="?", help=f"the configuration (default: $GUARDPROXY_CONFIG, then {DEFAULT})")
+    parser.add_argument(
+        "--simulate",
+        action="store_true",
+        help="start simulated model servers in place of those whose URL the environment does not name",
+    )
+    parser.add_argument("-o", dest="overrides", metavar="SECTION.KEY=VALUE", action="append", default=[], help="override a setting")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until a signal comes; 0 after a clean drain, 2 for a bad configuration, 1 otherwise."""
+    import uvloop
+
+    from guardproxy.app.serve import Proxy
+    from guardproxy.app.stand_ins import StandIns
+    from guardproxy.config.load import Invalid, load
+
+    path = args.config or os.environ.get("GUARDPROXY_CONFIG") or DEFAULT
+    try:
+        loaded = load(path, args.overrides)
+    except Invalid as invalid:
+        for problem in invalid.problems:
+            print(problem, file=sys.stderr)
+        return 2
+
+    async def serve(stand_ins: StandIns | None) -> None:
+        import asyncio
+
+        proxy = Proxy(stand_ins.instead(loaded) if stand_ins else loaded, asyncio.get_running_loop())
+        await proxy.start()
+        if stand_ins is not None:
+            print(stand_ins.greeting(proxy.app.addresses[0], proxy.admin.addresses[0]), flush=True)
+        await proxy.run()
+
+    try:
+        if not args.simulate:
+            uvloop.run(serve(None))
+            return 0
+        with StandIns(loaded.config, os.environ) as stand_ins:
+            uvloop.run(serve(stand_ins))
+    except (OSError, ValueError) as error:
+        print(f"guardproxy: {error}", file=sys.stderr)
+        return 1
+    return 0
