@@ -1,0 +1,266 @@
+"""The manifests, the alerts and the image fit each other and the configuration that they carry.
+
+Nothing here starts anything: files are read and compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+MANIFESTS = sorted(path.name for path in K8S.glob("*.yaml") if path.name != "kustomization.yaml")
+CUSTOM = {"monitoring.coreos.com/v1"}  # kinds that the Prometheus operator defines
+MIB = 2**20
+
+# The four alerts that operators of these guards know; their names, expressions and texts are a promise.
+ALERTS = [
+    {
+        "alert": "HighJSONFallbackRate",
+        "expr": "rate(llm_json_fallback_used_total[5m]) / rate(llm_requests_total[5m]) > 0.01",
+        "for": "5m",
+        "labels": {"severity": "warning"},
+        "annotations": {"summary": "High JSON fallback rate (>1%)"},
+    },
+    {
+        "alert": "QwenCircuitBreakerOpen",
+        "expr": 'circuit_breaker_state{model="qwen"} == 1',
+        "for": "1m",
+        "labels": {"severity": "critical"},
+        "annotations": {
+            "summary": "Qwen circuit breaker is OPEN",
+            "description": "Qwen model has high failure rate, auto downshift triggered",
+        },
+    },
+    {
+        "alert": "LowCacheHitRate",
+        "expr": "rate(cache_hits_total[5m]) / (rate(cache_hits_total[5m]) + rate(cache_misses_total[5m])) < 0.7",
+        "for": "10m",
+        "labels": {"severity": "warning"},
+        "annotations": {"summary": "Low cache hit rate (<70%)"},
+    },
+    {
+        "alert": "LLMModelUnhealthy",
+        "expr": "llm_health_status == 0",
+        "for": "5m",
+        "labels": {"severity": "critical"},
+        "annotations": {
+            "summary": "LLM model {{ $labels.model }} is unhealthy",
+            "description": "Model has been unhealthy for 5 minutes",
+        },
+    },
+]
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def size(text: str) -> int:
+    """Bytes, from the way the configuration (256MiB) or Kubernetes (512Mi) writes them."""
+    match = re.fullmatch(r"(\d+)([KMG]i)B?", text)
+    assert match, f"{text!r} is no size"
+    return int(match[1]) * {"Ki": 2**10, "Mi": MIB, "Gi": 2**30}[match[2]]
+
+
+def port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """The configuration with every default spelled out."""
+    return load(ROOT / "config/guardproxy.yaml")
+
+
+@pytest.fixture(scope="module")
+def data() -> Any:
+    return load(K8S / "configmap.yaml")["data"]
+
+
+@pytest.fixture(scope="module")
+def config(data) -> Any:
+    """The configuration that the ConfigMap carries."""
+    return yaml.safe_load(data["guardproxy.yaml"])
+
+
+@pytest.fixture(scope="module")
+def pod() -> Any:
+    return load(K8S / "sidecar-deployment.yaml")["spec"]["template"]
+
+
+@pytest.fixture(scope="module")
+def sidecar(pod) -> Any:
+    (container,) = pod["spec"]["initContainers"]
+    return container
+
+
+@pytest.fixture(scope="module")
+def overrides(sidecar) -> dict[str, str]:
+    """What the sidecar's `-o key=value` arguments say."""
+    args = sidecar["args"]
+    return dict(args[i + 1].split("=", 1) for i, arg in enumerate(args) if arg == "-o")
+
+
+# -- every manifest is one
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_is_what_the_api_server_takes(name):
+    resource = load(K8S / name)
+    if resource["apiVersion"] in CUSTOM:
+        assert set(resource) == {"apiVersion", "kind", "metadata", "spec"}
+        assert resource["metadata"]["name"]
+    else:
+        kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_kustomization_names_every_manifest():
+    kustomization = load(K8S / "kustomization.yaml")
+    assert sorted(kustomization["resources"]) == MANIFESTS
+    assert kustomization["kind"] == "Kustomization"
+
+
+# -- alerts
+
+
+def test_alert_rules_are_the_promised_ones():
+    (group,) = load(ROOT / "config/alerts.yaml")["groups"]
+    assert group["rules"] == ALERTS
+
+
+def test_prometheus_operator_gets_the_same_rules():
+    assert load(K8S / "prometheusrule.yaml")["spec"] == load(ROOT / "config/alerts.yaml")
+
+
+# -- the configuration
+
+
+def test_reference_configuration_is_offered_its_schema_by_editors():
+    first = (ROOT / "config/guardproxy.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first == "# yaml-language-server: $schema=guardproxy.schema.json"
+
+
+def test_fallback_satisfies_its_own_schema(reference):
+    entry = reference["json_guard"]["schemas"]["llm_brief"]
+    schema = json.loads((ROOT / "config" / entry["file"]).read_text(encoding="utf-8"))
+    jsonschema_rs.meta.validate(schema)
+    jsonschema_rs.Draft202012Validator(schema).validate(entry["fallback"])
+    jsonschema_rs.Draft202012Validator(schema).validate({k: v for k, v in entry["fallback"].items() if k != "error"})
+
+
+def test_configmap_differs_from_the_reference_in_addresses_alone(config, reference):
+    def shared(part: Any, whole: Any, path: str) -> None:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                assert key in whole, f"{path}.{key} is no setting"
+                if key != "url":
+                    shared(value, whole[key], f"{path}.{key}")
+        else:
+            assert part == whole, path
+
+    shared(config, reference, "")
+
+
+def test_configmap_has_the_schema_of_the_reference_where_its_configuration_looks(data, config, pod):
+    assert data["llm_brief.json"] == (ROOT / "config/schemas/llm_brief.json").read_text(encoding="utf-8")
+    (volume,) = pod["spec"]["volumes"]
+    paths = {item["path"] for item in volume["configMap"]["items"]}
+    assert {item["key"] for item in volume["configMap"]["items"]} == set(data)
+    assert {entry["file"] for entry in config["json_guard"]["schemas"].values()} < paths
+
+
+# -- the pod
+
+
+def test_guardproxy_is_a_native_sidecar_that_sees_its_configuration_change(sidecar, pod):
+    assert sidecar["restartPolicy"] == "Always"
+    (mount,) = sidecar["volumeMounts"]
+    assert "subPath" not in mount
+    (volume,) = pod["spec"]["volumes"]
+    assert (mount["name"], volume["configMap"]["name"]) == (volume["name"], "guardproxy")
+    assert sidecar["args"][:2] == ["run", f"{mount['mountPath']}/guardproxy.yaml"]
+
+
+def test_app_calls_the_data_port_over_loopback_and_nobody_else_can(config, pod, sidecar, overrides):
+    (app,) = pod["spec"]["containers"]
+    env = {variable["name"]: variable["value"] for variable in app["env"]}
+    assert env["OPENAI_BASE_URL"] == f"http://localhost:{port(config['listen'])}/v1"
+    assert config["listen"].startswith("127.0.0.1:")
+    assert "listen" not in overrides
+    assert port(config["listen"]) not in {p["containerPort"] for p in sidecar["ports"]}
+
+
+def test_probes_ask_the_admin_port_on_the_pods_address(config, sidecar, overrides):
+    assert overrides == {"admin": f"0.0.0.0:{port(config['admin'])}"}
+    assert sidecar["ports"] == [{"name": "admin", "containerPort": port(config["admin"])}]
+    probes = {kind: sidecar[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert probes == {
+        "startupProbe": {"path": "/readyz", "port": "admin"},
+        "livenessProbe": {"path": "/healthz", "port": "admin"},
+        "readinessProbe": {"path": "/readyz", "port": "admin"},
+    }
+
+
+def test_memory_limit_leaves_room_beside_the_cache_and_cpu_has_none(config, sidecar):
+    limits = sidecar["resources"]["limits"]
+    assert size(limits["memory"]) >= size(config["cache"]["max_bytes"]) + 128 * MIB
+    assert "cpu" not in limits
+
+
+def test_pod_is_given_longer_than_the_drain_takes(config, pod):
+    assert pod["spec"]["terminationGracePeriodSeconds"] > config["drain"]["seconds"]
+
+
+def test_sidecar_runs_under_the_restricted_pod_security_standard(pod, sidecar):
+    assert pod["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert sidecar["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_monitor_and_policy_select_the_pod_and_know_its_ports(config, pod):
+    monitor = load(K8S / "podmonitor.yaml")["spec"]
+    policy = load(K8S / "networkpolicy.yaml")["spec"]
+    labels = pod["metadata"]["labels"].items()
+    assert monitor["selector"]["matchLabels"].items() <= labels
+    assert policy["podSelector"]["matchLabels"].items() <= labels
+    assert [(e["port"], e["path"]) for e in monitor["podMetricsEndpoints"]] == [("admin", "/metrics")]
+    (app,) = pod["spec"]["containers"]
+    open_ports = [entry["port"] for rule in policy["ingress"] for entry in rule["ports"]]
+    assert open_ports == [app["ports"][0]["containerPort"], port(config["admin"])]
+
+
+# -- the image
+
+
+def test_image_agrees_with_the_manifests(config, pod):
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    user = pod["spec"]["securityContext"]["runAsUser"]
+    assert f"USER {user}:{user}" in lines
+    assert f"EXPOSE {port(config['listen'])} {port(config['admin'])}" in lines
+    assert "STOPSIGNAL SIGTERM" in lines
+    assert 'CMD ["run", "/etc/guardproxy/guardproxy.yaml"]' in lines
+
+
+def test_lock_pins_every_distribution_by_hash_and_names_no_host():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(r"^[a-z].*?(?=^[a-z]|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert pinned
+    assert all(re.match(r"\S+==\S+ ", entry) and "--hash=sha256:" in entry for entry in pinned)
+    assert not re.search(r"://|^-", text, re.MULTILINE)
