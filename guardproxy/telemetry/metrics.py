@@ -135,7 +135,7 @@ class Metrics(Collector):
         else:
             self._count_reply(reply, record.ended - record.started)
             result = "failed" if reply.code == "invalid_model_output" else record.json
-        if result in self._results:
+        if result in self._results and record.cache_event != "hit":  # a hit was judged when it was kept
             self._results[result] += 1
         if record.cache_event in self._cache:
             self._cache[record.cache_event] += 1

@@ -16,20 +16,20 @@ OPENED = News(5.0, "circuit", "llama", "closed", "open", "failures")
 
 
 class Receiver:
-    """A server that answers with the given statuses in turn, then with 200; `hold` keeps every answer back."""
+    """A server that answers with the given statuses in turn, then with 200; nobody is answered unless it is `awake`."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
         self.got: list[dict[str, Any]] = []
         self.tries = 0
-        self.hold = False
+        self.awake = asyncio.Event()
+        self.awake.set()
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.tries += 1
         letter = await request.json()
-        if self.hold:
-            await asyncio.sleep(60)
+        await self.awake.wait()
         status = self.answers.pop(0) if self.answers else 200
         if status == 200:
             self.got.append(letter)
@@ -45,12 +45,13 @@ async def receiver(monkeypatch):
     here = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", here.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     here.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     yield here
+    here.awake.set()
     await runner.cleanup()
 
 
@@ -135,7 +136,7 @@ async def test_nobody_there(url):
 
 async def test_telling_never_waits(receiver, hook):
     """The server is asleep; so many news wait, the oldest of them leave, and all that fail are counted."""
-    receiver.hold = True
+    receiver.awake.clear()
     for number in range(QUEUE + 20):
         hook.tell(News(1.0, "circuit", str(number), "closed", "open"))
         await asyncio.sleep(0)

@@ -214,8 +214,10 @@ def test_for_a_person(pipe):
     one.log.told(record(target=Target("llama", model="meta"), attempts=attempts, cache="hit; ttl=4"))
     one.log.say("warning", "draining", seconds=25)
     assert one.text().splitlines() == [
-        "22:13:20.250 info    POST /v1/chat/completions 200 900ms id=r1 source=upstream upstream=llama model=meta"
-        ' attempts=llama:200:750ms cache="hit; ttl=4"',
+        (
+            "22:13:20.250 info    POST /v1/chat/completions 200 900ms id=r1 source=upstream upstream=llama model=meta"
+            ' attempts=llama:200:750ms cache="hit; ttl=4"'
+        ),
         "22:13:20.250 warning draining seconds=25",
     ]
 
@@ -227,9 +229,9 @@ def test_a_line_is_not_a_write(pipe):
     assert repr(one.log).startswith("<Log 1 lines, ")
     one.log.flush()
     assert one.drain(1).count(b"\n") == 1
-    while not repr(one.log).startswith("<Log 0"):
-        one.log.say("info", "x", filler="y" * (BATCH // 4))
-    assert one.drain(1)
+    for _ in range(BATCH // 1000):
+        one.log.say("info", "x", filler="y" * 1000)
+    assert len(one.drain(50)) >= BATCH // 2
 
 
 def test_nobody_reads(pipe):

@@ -1,0 +1,60 @@
+"""Settings that have a name already, and no code behind them.
+
+Here belongs one table, which is to become empty.  A setting that is accepted and does nothing would be a
+guard that somebody relies on; so each of these is refused, in words, until it works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from guardproxy.config.tree import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from guardproxy.config.tree import Node, Path, Problems
+
+
+def _positive(value: Any) -> bool:
+    return value not in (0, 0.0, None, "0", "0s", "0ms", "0m", "0h")
+
+
+def _shadow(value: Any) -> bool:
+    return bool(value == "shadow")
+
+
+TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
+    (("shared", "url"), lambda v: v is not None, "a shared store is not yet supported: leave it null"),
+    (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
+    (("downshift", "scope"), lambda v: v == "upstream", "a downshift per upstream is not yet supported: use global"),
+    (("cache", "stale_while_revalidate_seconds"), _positive, "revalidation is not yet supported: leave it 0"),
+    (("json_guard", "escalate"), lambda v: v is True, "escalation is not yet supported: leave it false"),
+    (
+        ("upstreams", "*", "structured_output"),
+        lambda v: v in ("structured_outputs", "format", "grammar"),
+        "this form is not yet supported: leave it out, or use response_format",
+    ),
+    (("upstreams", "*", "capabilities"), bool, "capabilities are not yet supported: leave them out"),
+    (("json_guard", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
+    (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
+    (("cache", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
+)
+"""Where (``*``: under any name), which values, and what is said about them."""
+
+
+def refuse(root: Node, problems: Problems) -> None:
+    """Note each setting of the table that is in use."""
+    for pattern, asked, message in TABLE:
+        for path, node in _found(root, pattern, ()):
+            if asked(plain(node)):
+                problems.add(node.spot, path, message)
+
+
+def _found(node: Node, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, Node]]:
+    if not pattern:
+        yield path, node
+    elif isinstance(node.data, dict):
+        for name in list(node.data) if pattern[0] == "*" else [pattern[0]]:
+            if name in node.data:
+                yield from _found(node.data[name], pattern[1:], (*path, name))
