@@ -7,19 +7,21 @@ recorded.  What each of these means is elsewhere; this is the one place that kno
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Record, Reply
 from guardproxy.flow.read import error
 from guardproxy.net.perform import answer
-from guardproxy.net.server import Unreadable
+from guardproxy.net.server import TooLarge, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from guardproxy.app.house import House
     from guardproxy.app.own import Own
-    from guardproxy.net.server import Outlet, Request
+    from guardproxy.core.values import Call
+    from guardproxy.net.server import Body, Outlet, Request
 
 
 @final
@@ -28,7 +30,7 @@ class Desk:
 
     def __init__(self, house: House, own: Own, told: Callable[[Record], None], loop: asyncio.AbstractEventLoop) -> None:
         self.house = house
-        self._own = own
+        self.own = own
         self._told = told
         self._loop = loop
         self.in_flight = 0
@@ -39,8 +41,8 @@ class Desk:
 
     async def handle(self, request: Request, outlet: Outlet) -> None:
         """Answer one request of an app."""
-        if self._own.covers(request.method, request.target):
-            await self._own.handle(request, outlet)
+        if self.own.covers(request.method, request.target):
+            await self.own.handle(request, outlet)
             return
         record = Record(request.arrived)
         self.in_flight += 1
@@ -57,43 +59,56 @@ class Desk:
 
     async def handle_admin(self, request: Request, outlet: Outlet) -> None:
         """Answer one request of an operator: own paths, and nothing else."""
-        await self._own.handle(request, outlet, admin=True)
+        await self.own.handle(request, outlet, admin=True)
 
     async def _serve(self, request: Request, record: Record, outlet: Outlet) -> None:
+        taken = await self._take(request, record, outlet)
+        if isinstance(taken, Reply):
+            record.reply = taken
+            if record.call is None:  # it has not become a call: its id is needed all the same
+                ident = self.house.reading.ident(request.headers)
+                taken.headers = [*taken.headers, (b"X-Request-Id", ident.encode())]
+            answer(taken, record, outlet)
+        else:
+            upload = None
+            if taken.dialect is None and request.body.length != 0:
+                upload = _bounded(request.body, self.house.config.limits.request_bytes)
+            await self.house.performer.perform(taken, self.house.rules, record, outlet, upload)
+
+    async def _take(self, request: Request, record: Record, outlet: Outlet) -> Call | Reply:
+        """From the request to a call that every guard has admitted, or to the reply it gets instead."""
         house = self.house
-        config = house.config
+        limits = house.config.limits
         if self.draining and not request.local:
             reply = error(503, "shutting_down", "the proxy is shutting down")
             reply.headers = [*reply.headers, (b"Retry-After", b"1")]
-            return self._refuse(reply, record, outlet)
+            return reply
         place = house.reading.place(request.method, request.target)
         if isinstance(place, Reply):
-            return self._refuse(place, record, outlet)
+            return place
         body = b""
-        if place.dialect is not None:
-            try:
-                body = await request.body.read(config.limits.request_bytes, config.limits.body_timeout)
-            except Unreadable as unreadable:
-                outlet.closing = True
-                return self._refuse(error(unreadable.status, unreadable.code, str(unreadable)), record, outlet)
-        elif (request.body.length or 0) > config.limits.request_bytes:
+        try:
+            if place.dialect is not None:
+                body = await request.body.read(limits.request_bytes, limits.body_timeout)
+            elif (request.body.length or 0) > limits.request_bytes:
+                raise TooLarge(limits.request_bytes)
+        except Unreadable as unreadable:
             outlet.closing = True
-            message = f"the request body is larger than {config.limits.request_bytes} bytes"
-            return self._refuse(error(413, "request_too_large", message), record, outlet)
+            return error(unreadable.status, unreadable.code, str(unreadable))
         now = self._loop.time()
         call = house.reading.call(request.method, place, request.headers, body, now)
         if isinstance(call, Reply):
-            return self._refuse(call, record, outlet)
+            return call
         record.call = call
-        call.deadline = record.started + config.timeouts.total
-        admitted = house.rules.admit(call, record, now)
-        if isinstance(admitted, Reply):
-            return self._refuse(admitted, record, outlet)
-        upload = None if call.dialect is not None or request.body.length == 0 else aiter(request.body)
-        await house.performer.perform(admitted, house.rules, record, outlet, upload)
+        return house.rules.admit(call, record, now)
 
-    @staticmethod
-    def _refuse(reply: Reply, record: Record, outlet: Outlet) -> None:
-        """Answer from the house."""
-        record.reply = reply
-        answer(reply, record, outlet)
+
+async def _bounded(body: Body, limit: int) -> AsyncIterator[bytes]:
+    """A *body* as it comes, whose length nobody may have declared; raises a kind of `Unreadable`."""
+    size = 0
+    async with aclosing(aiter(body)) as parts:
+        async for part in parts:
+            size += len(part)
+            if size > limit:
+                raise TooLarge(limit)
+            yield part

@@ -11,7 +11,7 @@ import random
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, cast, final
 
 from guardproxy.config import registry
 from guardproxy.core.budget import Budget
@@ -25,9 +25,9 @@ from guardproxy.guards.cache import Cache
 from guardproxy.guards.health import Health
 from guardproxy.guards.modes import Modes
 from guardproxy.guards.schema import JsonGuard, declare
-from guardproxy.net.pool import Limits
 from guardproxy.net.clocks import Timeouts
 from guardproxy.net.perform import Bounds, Performer
+from guardproxy.net.pool import Limits
 from guardproxy.net.upstream import Upstream
 from guardproxy.openai.strict import loads
 
@@ -76,9 +76,7 @@ class House:
     @property
     def health(self) -> Health:
         """The health of the models; it is always on."""
-        found = self.guard(Health)
-        assert found is not None
-        return found
+        return cast("Health", self.guard(Health))
 
     @property
     def json(self) -> JsonGuard | None:
@@ -88,13 +86,13 @@ class House:
     @property
     def modes(self) -> Modes:
         """The modes; they are always on."""
-        found = self.guard(Modes)
-        assert found is not None
-        return found
+        return cast("Modes", self.guard(Modes))
 
 
-def build(loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], float]) -> House:
-    """Build what *loaded* describes; opens nothing yet.
+def build(
+    loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], float], old: House | None = None
+) -> House:
+    """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet.
 
     Raises `ValueError` where a file that the configuration names has changed since it was checked.
     """
@@ -106,6 +104,9 @@ def build(loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], fl
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):
             parts.guards.append(spec.build(settings, parts))
+    if old is not None:
+        for heir, former in itertools.product(parts.guards, old.rules.guards):
+            heir.inherit(former)
     outfits = {
         name: Outfit(upstream.api_key, tuple(upstream.headers.items())) for name, upstream in config.upstreams.items()
     }
@@ -124,11 +125,18 @@ def build(loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], fl
         ),
         epoch=parts.epoch,
     )
-    upstreams = {name: _upstream(name, config, folder, loop) for name in models}
+    kept = {} if old is None else {n: up for n, up in old.upstreams.items() if n in models and _same(n, config, old)}
+    upstreams = {name: kept.get(name) or _upstream(name, config, folder, loop) for name in models}
     bounds = Bounds(response_bytes=config.limits.response_bytes)
     return House(
         loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, _timeouts(config), bounds, loop)
     )
+
+
+def _same(name: str, config: Config, old: House) -> bool:
+    """Whether the connections of an upstream can go on."""
+    now, then = config, old.config
+    return (now.upstreams[name], now.timeouts.connect) == (then.upstreams.get(name), then.timeouts.connect)
 
 
 def _timeouts(config: Config) -> Timeouts:
@@ -170,9 +178,8 @@ def _upstream(name: str, config: Config, folder: Path, loop: asyncio.AbstractEve
         return None if path is None else str(folder / path)
 
     limits = replace(Limits(), connect=config.timeouts.connect)
-    return Upstream(
-        name, upstream.url, settings=limits, ca_file=at(upstream.ca_file), client_cert=at(upstream.client_cert), clock=loop.time
-    )
+    ca_file, client_cert = at(upstream.ca_file), at(upstream.client_cert)
+    return Upstream(name, upstream.url, settings=limits, ca_file=ca_file, client_cert=client_cert, clock=loop.time)
 
 
 def _schemas(config: Config, folder: Path) -> dict[str, Schema]:

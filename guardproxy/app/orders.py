@@ -17,7 +17,7 @@ from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from guardproxy.app.house import House
     from guardproxy.net.server import Request
@@ -29,18 +29,31 @@ _STATES = {"open": State.OPEN, "closed": State.CLOSED, "auto": None}
 class Orders:
     """The write side of the proxy's own paths."""
 
-    def __init__(self, house: House, tell: Callable[[list[News]], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        house: House,
+        tell: Callable[[list[News]], None],
+        reload: Callable[[], Awaitable[list[str]]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._house = house
         self._tell = tell
+        self._reload = reload
         self._loop = loop
 
     def table(self) -> Mapping[str, Any]:
         """Each method and path, and who obeys it."""
         return {
+            "POST /guard/reload": self.reload,
             "DELETE /guard/cache": self.purge,
             "PUT /guard/mode": self.mode,
             "PUT /guard/breakers/": self.circuit,
         }
+
+    async def reload(self, _request: Request, _path: str, _query: str, _body: bytes) -> Reply:
+        """Read the configuration again; all of it is taken over, or nothing."""
+        problems = await self._reload()
+        return Reply(422 if problems else 200, orjson.dumps({"reloaded": not problems, "problems": problems}), JSON)
 
     async def purge(self, _request: Request, _path: str, query: str, _body: bytes) -> Reply:
         """Drop what is kept, of one upstream or all."""
@@ -49,7 +62,7 @@ class Orders:
         if name and name not in self._house.upstreams:
             names = ", ".join(self._house.upstreams)
             return error(422, "model_not_found", f"there is no model {name[:200]!r}; there are {names}", "model")
-        dropped = 0 if cache is None else cache.purge(name or None)
+        dropped = 0 if cache is None else cache.purge(name or None, self._loop.time())
         return Reply(200, orjson.dumps({"dropped": dropped}), JSON)
 
     async def mode(self, _request: Request, _path: str, _query: str, body: bytes) -> Reply:
@@ -62,7 +75,8 @@ class Orders:
             if news is not None:
                 self._tell(self._house.rules.spread([news], now))
             return Reply(200, orjson.dumps(modes.state(now)), JSON)
-        return error(422, "invalid_request", f'the body must be {{"ceiling": null}} or one of {", ".join(modes.names)}', "ceiling")
+        message = f'the body must be {{"ceiling": MODE}}, MODE being null or one of {", ".join(modes.names)}'
+        return error(422, "invalid_request", message, "ceiling")
 
     async def circuit(self, _request: Request, path: str, _query: str, body: bytes) -> Reply:
         """Hold a circuit open or closed, or let go."""

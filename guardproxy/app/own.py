@@ -85,7 +85,7 @@ class Own:
     def _stranger(self, request: Request) -> Reply | None:
         """Refuse a Host that is not ours: a page that has its name rebound to this address must learn nothing."""
         host = (value(request.headers, b"host") or b"").decode("latin-1").lower()
-        name = host.rpartition(":")[0] if host.count(":") == 1 or host.startswith("[") and "]:" in host else host
+        name = host.rpartition(":")[0] if host.count(":") == 1 or (host.startswith("[") and "]:" in host) else host
         name = name.strip("[]").rstrip(".")
         if name in self._hosts or not name:
             return None

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from guardproxy import __version__
@@ -26,6 +27,7 @@ from guardproxy.app.own import Own
 from guardproxy.app.sinks import Sinks
 from guardproxy.app.views import Views
 from guardproxy.config import registry
+from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
 from guardproxy.net.server import Server, ServerLimits
@@ -38,12 +40,17 @@ from guardproxy.telemetry.log import Log
 from guardproxy.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guardproxy.app.house import House
     from guardproxy.config.load import Loaded
     from guardproxy.core.values import Headers
     from guardproxy.net.server import Request
 
 TICK = 1.0
 """Seconds between two looks at what changes by time alone."""
+FIXED = ("listen", "admin", "limits", "log", "alerts")
+"""Sections that are read once, at start."""
 FLUSH = 0.2
 """Seconds that a line of the log waits at the most before it is written."""
 
@@ -52,27 +59,33 @@ FLUSH = 0.2
 class Proxy:
     """A proxy in this process."""
 
-    def __init__(self, loaded: Loaded, loop: asyncio.AbstractEventLoop, *, fd: int = 1, human: bool | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        load: Callable[[], Loaded] | None = None,
+        fd: int = 1,
+        human: bool | None = None,
+    ) -> None:
+        """Builds what *loaded* describes and opens nothing yet; *load* reads the configuration again."""
         config = loaded.config
         self._loop = loop
+        self._load = load
         self.house = house = build(loaded, loop, time.time)
         wall = time.time
         people = sys.stdout.isatty() if human is None else human
         if config.log.format != "auto":
             people = config.log.format == "human"
         self.log = Log(fd, wall, level=config.log.level, human=people)
-        feed = Feed(wall)
+        self._feed = feed = Feed(wall)
         names, modes = list(house.upstreams), list(config.modes)
         hook = config.alerts.webhook
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
         self.sinks = Sinks(Metrics(names, modes), self.log, feed, webhook)
-        chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
-        self.prober = Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, loop)
-        collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
-        views = Views(house, self.prober, feed, lambda accept: exposition(collectors, accept), lambda: self.desk.draining, loop)
-        orders = Orders(house, self.sinks.news, loop)
-        own = Own(views.table(), orders.table(), hosts=config.own_hosts, token=config.admin_token)
-        self.desk = Desk(house, own, self.sinks.record, loop)
+        self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
+        self.prober = self._prober(house)
+        self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
         limits = ServerLimits(
             connections=config.limits.connections,
             header_timeout=config.limits.header_timeout,
@@ -81,6 +94,8 @@ class Proxy:
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._seen = version(loaded.path)
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
 
@@ -90,11 +105,71 @@ class Proxy:
         await self.admin.start(str(config.admin))
         await self.app.start(str(config.listen))
         self.prober.start()
-        self._tasks = [self._loop.create_task(self._tick(), name="tick"), self._loop.create_task(self._flush(), name="flush")]
+        self._tasks = [self._loop.create_task(work(), name=work.__name__) for work in (self._tick, self._flush)]
         addresses = {"listen": " ".join(self.app.addresses), "admin": " ".join(self.admin.addresses)}
         self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
         gc.collect()
         gc.freeze()  # what was built lives as long as the process: nothing to look through again and again
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and take over all of it, or nothing; returns what is wrong with it.
+
+        Circuits, kept answers and connections of upstreams that are as they were go on; calls under way end as they
+        began.
+        """
+        problems = self._change()
+        self.sinks.reloaded = not problems
+        if problems:
+            self.log.say("error", "reload refused", problems=problems)
+        else:
+            self.log.say("info", "reloaded", config=self.house.loaded.digest)
+        return problems
+
+    def _change(self) -> list[str]:
+        old, loop = self.house, self._loop
+        if self._load is None:
+            return ["this proxy was not started from a configuration that can be read again"]
+        try:
+            loaded = self._load()
+            for name in FIXED:
+                if getattr(loaded.config, name) != getattr(old.config, name):
+                    return [f"{name} cannot be changed without a restart"]
+            house = build(loaded, loop, time.time, old)
+        except Invalid as invalid:
+            return [str(problem) for problem in invalid.problems]
+        except (OSError, ValueError) as error:
+            return [str(error)]
+        self.sinks.metrics.know(list(house.upstreams), list(house.config.modes))
+        former, self.prober = self.prober, self._prober(house)
+        self.desk.own = self._own(house, self.prober)
+        self.house = self.desk.house = house
+        self._leave(loop.create_task(former.stop()))
+        self.prober.start()
+        for name, upstream in old.upstreams.items():
+            if house.upstreams.get(name) is not upstream:
+                self._leave(loop.create_task(upstream.close()))
+        return []
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """Let *task* end by itself."""
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _prober(self, house: House) -> Prober:
+        chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
+        return Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, self._loop)
+
+    def _own(self, house: House, prober: Prober) -> Own:
+        views = Views(
+            house,
+            prober,
+            self._feed,
+            exposition=lambda accept: exposition(self._collectors, accept),
+            draining=lambda: self.desk.draining,
+            loop=self._loop,
+        )
+        orders = Orders(house, self.sinks.news, self.reload, self._loop)
+        return Own(views.table(), orders.table(), hosts=house.config.own_hosts, token=house.config.admin_token)
 
     def stop(self) -> None:
         """Begin to drain; a second time: end now."""
@@ -106,6 +181,7 @@ class Proxy:
         """Serve until a signal comes, then drain and close."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop)
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._leave(self._loop.create_task(self._reload())))
         await self._stop.wait()
         await self.drain()
         await self.close()
@@ -116,7 +192,8 @@ class Proxy:
         desk.draining = True
         self.app.drain()
         self.log.say("info", "draining", in_flight=desk.in_flight)
-        until = loop.time() + drain.seconds
+        desk.last = loop.time()  # an app that ends at the same time may still call
+        until = desk.last + drain.seconds
         while loop.time() < until and not self._now.is_set():
             if not desk.in_flight and loop.time() - desk.last >= drain.idle_seconds:
                 break
@@ -137,6 +214,9 @@ class Proxy:
         self.log.say("info", "stopped")
         self.log.close()
 
+    async def _reload(self) -> None:
+        await self.reload()
+
     def _gauges(self) -> Gauges:
         return self.sinks.gauges(self.house, self.desk, (self.app, self.admin))
 
@@ -147,6 +227,9 @@ class Proxy:
             now = self._loop.time()
             self.sinks.lag = max(0.0, now - due)
             self.sinks.news(self.house.rules.tick(now))
+            if (seen := version(self.house.loaded.path)) != self._seen:
+                self._seen = seen
+                await self.reload()
 
     async def _flush(self) -> None:
         while True:
@@ -157,6 +240,19 @@ class Proxy:
         where = "" if request is None else f"{request.method} {request.target.partition('?')[0][:200]}"
         trace = "".join(traceback.format_exception(error)[-6:])
         self.log.say("error", "a request met a mistake of ours", request=where, error=repr(error), trace=trace)
+
+
+def version(path: str | None) -> str:
+    """Which version of a mounted ConfigMap *path* is: Kubernetes changes one by renaming the link ``..data``.
+
+    Nothing where the file is no part of a ConfigMap: such a file is read again when somebody says so.
+    """
+    if path is None:
+        return ""
+    try:
+        return str((Path(path).parent / "..data").readlink())
+    except OSError:
+        return ""
 
 
 def _refusal(status: int, code: str, message: str) -> tuple[Headers, bytes]:

@@ -34,6 +34,8 @@ class Sinks:
         self.log = log
         self.feed = feed
         self.webhook = webhook
+        self.reloaded = True
+        """Whether the last reload was taken over."""
         self.lag = 0.0
         """Seconds by which the event loop was last late."""
 
@@ -77,6 +79,7 @@ class Sinks:
             connections=sum(server.connections for server in servers),
             lag=self.lag,
             digest=house.loaded.digest,
+            reloaded=self.reloaded,
             webhook_failures=0 if self.webhook is None else self.webhook.failures,
             log_dropped=self.log.dropped,
         )

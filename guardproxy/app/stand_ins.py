@@ -38,16 +38,8 @@ class StandIns:
             for name in self._config.upstreams:
                 if name not in self._real:
                     self._processes[name] = self._start(name, self._port(name))
-            for name, process in list(self._processes.items()):
-                line = cast("IO[str]", process.stdout).readline()
-                if not line:  # its port was taken: any other will do
-                    _stop(process)
-                    process = self._processes[name] = self._start(name, 0)
-                    line = cast("IO[str]", process.stdout).readline()
-                if not line:
-                    message = f"the simulated server for {name} did not start"
-                    raise OSError(message)
-                self.urls[name] = line.split()[1]
+            for name in self._processes:
+                self.urls[name] = self._announced(name)
         except BaseException:
             self.__exit__()
             raise
@@ -88,6 +80,18 @@ class StandIns:
         ]
         return "\n".join(lines)
 
+    def _announced(self, name: str) -> str:
+        """Wait until it says where it listens."""
+        line = cast("IO[str]", self._processes[name].stdout).readline()
+        if not line:  # its port was taken: any other will do
+            _stop(self._processes[name])
+            self._processes[name] = self._start(name, 0)
+            line = cast("IO[str]", self._processes[name].stdout).readline()
+        if not line:
+            message = f"the simulated server for {name} did not start"
+            raise OSError(message)
+        return line.split()[1]
+
     def _port(self, name: str) -> int:
         """The port of the configured URL, where that is on this machine."""
         parts = urlsplit(self._config.upstreams[name].url)
@@ -96,7 +100,7 @@ class StandIns:
     def _start(self, name: str, port: int) -> subprocess.Popen[str]:
         model = self._config.upstreams[name].model or name
         command = [sys.executable, "-m", "guardproxy", "simulate", "--name", name, "--model", model]
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 -- our own program, with names from the configuration as arguments
             [*command, "--port", str(port), "--parent-pipe"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -33,7 +33,7 @@ TEXT = [(b"Content-Type", b"text/plain; charset=utf-8")]
 class Views:
     """The read side of the proxy's own paths."""
 
-    def __init__(  # noqa: PLR0913 -- each is something that is shown
+    def __init__(
         self,
         house: House,
         prober: Prober,
@@ -87,7 +87,8 @@ class Views:
             well = all(told["status"] == "healthy" for told in models.values())
             return _json(200, {"status": "healthy" if well else "degraded", "models": models})
         if name not in names:
-            return error(422, "model_not_found", f"there is no model {name[:200]!r}; there are all, {', '.join(names)}", "model")
+            message = f"there is no model {name[:200]!r}; there are all, {', '.join(names)}"
+            return error(422, "model_not_found", message, "model")
         told = self._health(name, await self._prober.check(name))
         return _json(200 if told["status"] == "healthy" else 503, told)
 
@@ -140,8 +141,12 @@ class Views:
 
     def _upstream(self, name: str) -> dict[str, Any]:
         settings, upstream = self._house.config.upstreams[name], self._house.upstreams[name]
-        connections = {"open": upstream.open, "idle": upstream.idle, "waiting": upstream.waiting}
-        return {"url": settings.url, "model": settings.model, "aliases": list(settings.aliases), "connections": connections}
+        return {
+            "url": settings.url,
+            "model": settings.model,
+            "aliases": list(settings.aliases),
+            "connections": {"open": upstream.open, "idle": upstream.idle, "waiting": upstream.waiting},
+        }
 
     def _health(self, name: str, check: Check) -> dict[str, Any]:
         """One model in the shape that scripts read."""

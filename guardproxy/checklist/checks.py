@@ -18,7 +18,7 @@ RETRIES = 3
 """Re-asks that production needs at the least."""
 
 
-def verify(  # noqa: PLR0913 -- one argument for each thing that is looked at
+def verify(
     json_guard: schema.Settings,
     circuits: Mapping[str, str] | None,
     kept: cache.Settings,
@@ -47,7 +47,8 @@ def _json(settings: schema.Settings) -> tuple[str, str]:
     if settings.max_retries < RETRIES:
         return f"json_guard.max_retries is {settings.max_retries}; production needs {RETRIES} or more", ""
     fallback = "on" if settings.fallback_enabled else "off"
-    return "", f"ENABLED (max retries {settings.max_retries}, backoff {settings.backoff_base:.1f} s, fallback {fallback})"
+    backoff = f"backoff {settings.backoff_base:.1f} s"
+    return "", f"ENABLED (max retries {settings.max_retries}, {backoff}, fallback {fallback})"
 
 
 def _circuits(circuits: Mapping[str, str] | None) -> tuple[str, str]:

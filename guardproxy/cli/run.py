@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
+    from guardproxy.config.load import Loaded
+
 DEFAULT = "config/guardproxy.yaml"
 
 
@@ -20,7 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start simulated model servers in place of those whose URL the environment does not name",
     )
-    parser.add_argument("-o", dest="overrides", metavar="SECTION.KEY=VALUE", action="append", default=[], help="override a setting")
+    parser.add_argument(
+        "-o",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a setting; may be given several times",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,9 +40,11 @@ def main(args: argparse.Namespace) -> int:
     from guardproxy.app.stand_ins import StandIns
     from guardproxy.config.load import Invalid, load
 
-    path = args.config or os.environ.get("GUARDPROXY_CONFIG") or DEFAULT
+    def read() -> Loaded:
+        return load(args.config, args.overrides)
+
     try:
-        loaded = load(path, args.overrides)
+        loaded = read()
     except Invalid as invalid:
         for problem in invalid.problems:
             print(problem, file=sys.stderr)
@@ -42,7 +53,11 @@ def main(args: argparse.Namespace) -> int:
     async def serve(stand_ins: StandIns | None) -> None:
         import asyncio
 
-        proxy = Proxy(stand_ins.instead(loaded) if stand_ins else loaded, asyncio.get_running_loop())
+        def again() -> Loaded:
+            return stand_ins.instead(read()) if stand_ins else read()
+
+        first = stand_ins.instead(loaded) if stand_ins else loaded
+        proxy = Proxy(first, asyncio.get_running_loop(), load=again)
         await proxy.start()
         if stand_ins is not None:
             print(stand_ins.greeting(proxy.app.addresses[0], proxy.admin.addresses[0]), flush=True)

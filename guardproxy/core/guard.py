@@ -31,6 +31,8 @@ class Guard:
     """One rule of the house; it may speak at these moments of a call."""
 
     name: str = ""
+    needed: bool = False
+    """Whether no call can do without it, whatever ``X-Guardproxy-Skip`` or its route says."""
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Before anything leaves: answer, rewrite, or let pass."""
@@ -39,6 +41,7 @@ class Guard:
 
     def permit(self, target: Target, now: float) -> Any | Refusal:
         """Before each attempt: a token for `observe`, or a `Refusal`."""
+        del target, now
         return None
 
     def observe(self, target: Target, token: Any, outcome: Outcome | None, now: float) -> News | None:
@@ -70,6 +73,9 @@ class Guard:
         """Whether asking *upstream* would prove something that this guard waits for; changes nothing."""
         del upstream, now
         return False
+
+    def inherit(self, old: Guard) -> None:
+        """Take over what still holds from the guard of the same kind that was built of the configuration before."""
 
     def state(self, now: float) -> dict[str, Any]:
         """The guard's condition and settings, for people and scripts; read, never told."""
@@ -112,6 +118,6 @@ class Spec:
     key: str
     """The section of the configuration that holds its settings."""
     order: int
-    """Guards speak in this order at every moment."""
+    """Guards speak in this order at every moment; to `rescue` a call the last one speaks first."""
     build: Callable[[Any, Parts], Guard]
     """Makes the guard of its settings."""

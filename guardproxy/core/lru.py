@@ -38,7 +38,17 @@ class Lru(Generic[V]):
     An entry heavier than the whole store is not taken and evicts nobody.
     """
 
-    __slots__ = ("_entries", "_linger", "_sweeping", "bytes", "evictions", "expirations", "max_bytes", "max_size", "ttl")
+    __slots__ = (
+        "_entries",
+        "_linger",
+        "_sweeping",
+        "bytes",
+        "evictions",
+        "expirations",
+        "max_bytes",
+        "max_size",
+        "ttl",
+    )
 
     def __init__(self, max_size: int, max_bytes: int, ttl: float, linger: float = 0.0) -> None:
         self.max_size = max_size
@@ -93,6 +103,13 @@ class Lru(Generic[V]):
         self._entries[key] = Entry(value, weight, now, now + self.ttl)
         self.bytes += weight
         return True
+
+    def adopt(self, old: Lru[V]) -> None:
+        """Take over the entries of *old*, the least recently used first; each keeps the time it has left."""
+        for key, entry in old._entries.items():
+            if self.put(key, entry.value, entry.weight, entry.stored):
+                self._entries[key].expires = min(entry.expires, entry.stored + self.ttl)
+        self.evictions, self.expirations = old.evictions, old.expirations
 
     def purge(self, doomed: Callable[[V], bool] | None = None) -> int:
         """Drop every entry, or those that *doomed* picks; tell how many."""

@@ -3,7 +3,7 @@
 Here belongs what one call *is* at each point of its way: `Call`, `Target`, `Answer`, `Relayed`, `Fault`,
 `Refusal`, `Verdict`, `News`, `Reply`, `Record`.  Nothing here does anything, and nothing is changed once it
 is made, the `Record` aside, which is the one book kept of a call.  They are slotted rather than frozen:
-freezing costs four times as much to make, and they are made on every call.
+freezing costs four times as much to make, and they are made on every call.  The record's own fields are in `record`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,30 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, final
 
+from guardproxy.core.record import Attempt, Record
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from guardproxy.core.dialect import Dialect
+
+__all__ = [
+    "Answer",
+    "Attempt",
+    "Call",
+    "Fault",
+    "Headers",
+    "Kind",
+    "News",
+    "Outcome",
+    "Record",
+    "Refusal",
+    "Relayed",
+    "Reply",
+    "Schema",
+    "Target",
+    "Verdict",
+]
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order and spelling in which they came."""
@@ -266,52 +286,3 @@ class Reply:
     """Whether it is a whole answer that ended of itself, and so may be shown again."""
     block: bytes = b""
     """The status line and header fields as one ready block, where they were prepared before."""
-
-
-@final
-@dataclass(slots=True)
-class Attempt:
-    """One line of the record: an upstream was asked, and this came of it."""
-
-    upstream: str
-    model: str
-    label: str
-    kind: Kind
-    started: float
-    seconds: float
-    first: float | None = None
-    """Seconds to the first event."""
-
-
-@final
-@dataclass(slots=True)
-class Record:
-    """Everything worth knowing about one call once it is over; told to the sinks exactly once."""
-
-    started: float
-    call: Call | None = None
-    reply: Reply | None = None
-    target: Target | None = None
-    """The last one asked, or the one whose kept answer was served; None where nobody was."""
-    attempts: list[Attempt] = field(default_factory=list)
-    news: list[News] = field(default_factory=list)
-    parse_failures: list[str] = field(default_factory=list)
-    """The upstream of each answer that was not valid."""
-    asks_again: int = 0
-    retries: int = 0
-    cache: str = ""
-    """The value of ``Cache-Status`` behind the cache's name; empty where no cache was asked."""
-    cache_event: str = ""
-    """``hit``, ``miss`` or nothing (bypassed)."""
-    age: int = 0
-    json: str = ""
-    fallback: str = ""
-    """The schema whose fallback was answered."""
-    usage: dict[str, Any] | None = None
-    asking: bool = False
-    """Whether an attempt is under way that is not in `attempts` yet."""
-    committed: bool = False
-    """Whether status and header fields have left before the answer was known."""
-    gone: bool = False
-    """Whether the caller left before the end."""
-    ended: float = 0.0

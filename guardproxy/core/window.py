@@ -33,7 +33,7 @@ class Window:
         self.good = 0
         self.bad = 0
 
-    def mark(self, ok: bool, now: float) -> None:  # noqa: FBT001 -- the mark itself is the flag
+    def mark(self, ok: bool, now: float) -> None:
         """Count one more at time *now*; a mark older than the newest one is counted as of then."""
         self.slide(now)
         index = self._slice % SLICES

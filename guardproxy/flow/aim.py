@@ -62,12 +62,13 @@ class Aim:
         changes: dict[str, Any] = {}
         if target.model:
             changes["model"] = target.model
-        if call.mode_in == "field":
-            changes[self._field] = target.mode if self._forward else DROP
-        if call.named_mode or target.moved_from:
-            for name, value in target.params.items():
-                if doc.get(name) is None and not any(doc.get(other) is not None for other in _SYNONYMS.get(name, ())):
-                    changes[name] = value
+        if self._field in doc:
+            if not self._forward:
+                changes[self._field] = DROP
+            elif target.mode and call.mode_in in ("field", "header"):  # the header wins, and the field follows it
+                changes[self._field] = target.mode
+        if (call.named_mode or target.moved_from) and call.dialect is not None and call.dialect.judged:
+            changes |= {name: value for name, value in target.params.items() if _is_open(doc, name)}
             for name, most in target.caps.items():
                 self._cap(name, most, doc, changes)
         return changes
@@ -97,6 +98,11 @@ class Aim:
                 continue
             dressed.append((name, value))
         return dressed
+
+
+def _is_open(doc: dict[str, Any], name: str) -> bool:
+    """Whether the caller has left *name* open, under every name that it has."""
+    return all(doc.get(spelled) is None for spelled in (name, *_SYNONYMS.get(name, ())))
 
 
 _NOTHING: tuple[frozenset[bytes], Headers] = (frozenset(), [])

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 JSON: Headers = [(b"Content-Type", b"application/json")]
 _ID = re.compile(r"[!-~]{1,128}")
-_DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+_DOTS = re.compile(r"(?:^|/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|%2f|%5c|$)", re.IGNORECASE)
+"""A dot segment, also between slashes that only the next reader may take for slashes."""
 _SLASHES = re.compile(r"//+")
 _NO_SKIP: frozenset[str] = frozenset()
+
 
 @final
 @dataclass(slots=True, frozen=True)
@@ -66,13 +68,14 @@ class Place:
     prefix: str
     dialect: Dialect | None
 
+
 @final
 class Reading:
     """Reads requests by the names, dialects and routes of one configuration."""
 
     __slots__ = ("_dialects", "_field", "_guards", "_ids", "_routes", "_total", "router")
 
-    def __init__(  # noqa: PLR0913 -- each is a different part of the configuration
+    def __init__(
         self,
         router: Router,
         dialects: Sequence[Dialect],
@@ -98,9 +101,8 @@ class Reading:
             return error(400, "invalid_request", f"the request target must start with a slash, not {target[:80]!r}")
         if "//" in path:
             path = _SLASHES.sub("/", path)
-        if "." in path or "%2" in path:
-            if _DOTS.search(path):
-                return error(400, "invalid_request", "the path must not contain dot segments")
+        if ("." in path or "%2" in path) and _DOTS.search(path):
+            return error(400, "invalid_request", "the path must not contain dot segments")
         prefix, path = self.router.prefix(path)
         dialect = self._dialects.get(path.rstrip("/")) if method == "POST" else None
         return Place(path.rstrip("/") if dialect is not None else path, query, prefix, dialect)
@@ -114,21 +116,30 @@ class Reading:
             try:
                 doc = read(body)
             except Unreadable as wrong:
-                return Reply(400, dialect.error(400, wrong.code, str(wrong), wrong.param), JSON, code=wrong.code)
-        mode, mode_in, model = own.get("mode", ""), "header" if "mode" in own else "", doc.get("model") or ""
-        if not mode_in and self._field in doc:
-            mode, mode_in = doc[self._field] or "", "field"
-            if not isinstance(mode, str):
-                return error(400, "invalid_request", f"{self._field} must be a string", self._field)
+                return _refused(dialect, 400, wrong.code, str(wrong), wrong.param)
+        mode, mode_in, model = own.get("mode", ""), "header" if own.get("mode") else "", doc.get("model") or ""
+        if self._field in doc:
+            asked = doc[self._field]
+            if asked is not None and not isinstance(asked, str):
+                return _refused(dialect, 400, "invalid_request", f"{self._field} must be a string", self._field)
+            if not mode_in:
+                mode, mode_in = asked or "", "field"
         try:
             wish = self.router.find(place.prefix, mode, model)
         except Unknown as unknown:
-            return error(404, "model_not_found", str(unknown), "model")
+            return _refused(dialect, 404, "model_not_found", str(unknown), "model")
         if wish.named_mode and not mode:
             mode_in = "model"
         return self._compose(method, place, own, doc, body, wish, mode_in, model, headers, now)
 
-    def _compose(  # noqa: PLR0913 -- the last step of `call`, which has all of these at hand
+    def ident(self, headers: Headers) -> str:
+        """The id of a request that has not become a call."""
+        return self._ident(_own(headers).get("id", ""))
+
+    def _ident(self, given: str) -> str:
+        return given if _ID.fullmatch(given) else self._ids()
+
+    def _compose(  # noqa: PLR0913, PLR0917 -- the last step of `call`, which has all of these at hand
         self,
         method: str,
         place: Place,
@@ -150,9 +161,8 @@ class Reading:
                 skip |= {"cache"}
             if route.guards is not None:
                 skip |= self._guards.difference(route.guards)
-        ident = own.get("id", "")
         return Call(
-            id=ident if _ID.fullmatch(ident) else self._ids(),
+            id=self._ident(own.get("id", "")),
             method=method,
             path=place.path,
             query=place.query,
@@ -176,7 +186,13 @@ class Reading:
 
 def error(status: int, code: str, message: str, param: str | None = None) -> Reply:
     """A refusal of our own, in an envelope."""
-    return Reply(status, envelope(status, code, message, param), JSON, code=code)
+    return _refused(None, status, code, message, param)
+
+
+def _refused(dialect: Dialect | None, status: int, code: str, message: str, param: str | None) -> Reply:
+    write = envelope if dialect is None else dialect.error
+    return Reply(status, write(status, code, message, param), JSON, code=code)
+
 
 _OWN = {
     b"x-llm-mode": "mode",
@@ -186,6 +202,7 @@ _OWN = {
     b"x-guardproxy-skip": "skip",
     b"cache-control": "cache-control",
 }
+
 
 def _own(headers: Headers) -> dict[str, str]:
     """The fields that are meant for the proxy, by the name they have here."""
@@ -199,5 +216,3 @@ def _own(headers: Headers) -> dict[str, str]:
     if "cache-control" in own:
         own["cache-control"] = own["cache-control"].lower()
     return own
-
-__all__ = ["JSON", "Place", "Reading", "Route", "error", "value", "values"]

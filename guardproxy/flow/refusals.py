@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from guardproxy.core.values import Kind, Reply
 from guardproxy.openai.envelope import envelope
+from guardproxy.openai.outcome import RETRY_AFTER_CAP
 
 if TYPE_CHECKING:
     from guardproxy.core.values import Answer, Call, Fault, Headers, Verdict
 
 PATIENCE = 10.0
-"""Seconds that a call waits for one upstream at the most before it is tried again; callers wait longer by themselves."""
+"""Seconds that a call waits for an upstream at the most before it is tried again; callers wait longer by themselves."""
 SOON = 30
 """Seconds that we ask a caller to stay away at the most: SDKs sleep as long as they are told, deaf to all else."""
 _NO_RETRY = (b"x-should-retry", b"false")
+_WAITS = (b"retry-after", b"retry-after-ms")
 _JSON = (b"Content-Type", b"application/json")
 
 
@@ -49,9 +51,13 @@ def failed(call: Call, fault: Fault) -> Reply:
 
 
 def passed_on(answer: Answer, headers: Headers) -> Reply:
-    """The upstream's own error, as it came."""
+    """The upstream's own error, as it came; but a time to wait that makes no sense would send SDKs to sleep for it."""
+    if (wait := answer.retry_after) is None or wait >= RETRY_AFTER_CAP:
+        headers = [pair for pair in headers if pair[0].lower() not in _WAITS]
+        if wait is not None:
+            headers.append((b"Retry-After", b"%d" % wait))
     if answer.kind is Kind.FAILURE:
-        headers = [*headers, _NO_RETRY]
+        headers = [*(pair for pair in headers if pair[0].lower() != _NO_RETRY[0]), _NO_RETRY]
     return Reply(answer.status, answer.body, headers, source="upstream", code="upstream_error")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-class Unknown(ValueError):
+class Unknown(ValueError):  # noqa: N818 -- a condition of the request, and the caller's error
     """Nobody is called that; the message lists those there are."""
 
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
 
 
+_NOBODY: frozenset[str] = frozenset()
+_PASSED = object()
+"""In the place of a token: this gate was not asked, or not heeded, and is told nothing of the outcome."""
+
+
 @final
 @dataclass(slots=True, frozen=True)
 class Retry:
@@ -45,7 +50,7 @@ class Rules:
         "aim", "budgets", "dice", "epoch", "guards", "models", "retry",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 -- the story's whole equipment
+    def __init__(
         self,
         guards: Sequence[Guard],
         *,
@@ -66,11 +71,11 @@ class Rules:
         self.retry = Retry() if retry is None else retry
         self.epoch = epoch
         """What to add to the loop's clock to get the time of day."""
-        self._admits = tuple((g.name, g.admit) for g in _speaking(guards, "admit"))
+        self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
         self._gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))
         self._judges = tuple((g.name, g.judge) for g in _speaking(guards, "judge"))
-        self._rescues = tuple((g.name, g.rescue) for g in _speaking(guards, "rescue"))
+        self._rescues = tuple((g.name, g.rescue) for g in reversed(_speaking(guards, "rescue")))
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
         self._ticks = tuple(g.tick for g in _speaking(guards, "tick"))
 
@@ -85,42 +90,39 @@ class Rules:
             call = admitted
         return call
 
-    def permit(self, target: Target, now: float) -> list[Any] | Refusal:
-        """A token of every gate, or the refusal of one; tokens taken before a refusal are given back."""
+    def permit(self, target: Target, now: float, skip: frozenset[str] = _NOBODY) -> list[Any] | Refusal:
+        """A token of every gate, or the first refusal; tokens taken before a refusal are given back."""
         tokens: list[Any] = []
-        soft: Refusal | None = None
         for gate in self._gates:
-            token = gate.permit(target, now)
+            token = _PASSED if skip and gate.name in skip else gate.permit(target, now)
             if type(token) is Refusal:
-                if token.soft:
-                    soft, token = token, None
-                else:
-                    self._give_back(target, tokens, now)
-                    return token
+                self._give_back(target, tokens, now)
+                return token
             tokens.append(token)
-        if soft is not None:
-            self._give_back(target, tokens, now)
-            return soft
         return tokens
 
-    def insist(self, target: Target, now: float) -> list[Any] | Refusal:
+    def insist(self, target: Target, now: float, skip: frozenset[str] = _NOBODY) -> list[Any] | Refusal:
         """Like `permit`, but deaf to refusals that are only advice."""
         tokens: list[Any] = []
         for gate in self._gates:
-            token = gate.permit(target, now)
+            token = _PASSED if skip and gate.name in skip else gate.permit(target, now)
             if type(token) is Refusal:
                 if not token.soft:
                     self._give_back(target, tokens, now)
                     return token
-                token = None
+                token = _PASSED
             tokens.append(token)
         return tokens
 
+    def available(self, upstream: str, now: float) -> bool:
+        """Whether every guard would let *upstream* be asked; changes nothing."""
+        return all(guard.available(upstream, now) for guard in self.guards)
+
     def observe(self, target: Target, tokens: list[Any], outcome: Outcome | None, now: float) -> list[News]:
-        """Tell the gates how it ended, and those that listen what changed by it."""
+        """Tell the gates that gave a token how it ended, and those that listen what changed by it."""
         news: list[News] = []
         for gate, token in zip(self._gates, tokens, strict=True):
-            if (one := gate.observe(target, token, outcome, now)) is not None:
+            if token is not _PASSED and (one := gate.observe(target, token, outcome, now)) is not None:
                 news.append(one)
         return self.spread(news, now) if news else news
 
@@ -155,14 +157,13 @@ class Rules:
         """All *news*, and what the guards that heard it have to add, each in the order it came."""
         told = list(news)
         for one in told:  # grows while it is read: news may follow from news
-            for ear in self._ears:
-                if (more := ear(one, now)) is not None:
-                    told.append(more)
+            told += [more for ear in self._ears if (more := ear(one, now)) is not None]
         return told
 
     def _give_back(self, target: Target, tokens: list[Any], now: float) -> None:
-        for gate, token in zip(self._gates, tokens, strict=False):
-            gate.observe(target, token, None, now)
+        for gate, token in zip(self._gates, tokens, strict=False):  # tokens end where the refusal came
+            if token is not _PASSED:
+                gate.observe(target, token, None, now)
 
 
 def _speaks(guard: Guard, moment: str) -> bool:

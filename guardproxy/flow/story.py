@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Call, Outcome, Record, Target, Verdict
     from guardproxy.flow.rules import Rules
 
+_ANSWERED = (Kind.SUCCESS, Kind.SLOW)
 T = TypeVar("T")
 Story: TypeAlias = Generator[Step, Any, T]
 
@@ -69,10 +70,11 @@ class _Pursuit:
         record = self.record
         while (chosen := self._choose()) is not None:
             target, tokens = chosen
+            record.retries = self.retries
             outcome = yield from self._ask(target, tokens)
             if type(outcome) is Relayed:
                 return self._sent(outcome)
-            if type(outcome) is Answer and outcome.kind is Kind.SUCCESS:
+            if type(outcome) is Answer and outcome.kind in _ANSWERED:
                 verdict = self.rules.judge(self.call, outcome)
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
@@ -86,9 +88,7 @@ class _Pursuit:
             if not (yield from self._another_try(outcome, target)):
                 break
         return self._rescued() or (
-            refusals.nobody_left(self.call, self.until, self.now)
-            if self.last is None
-            else self._final(self.last)
+            refusals.nobody_left(self.call, self.until, self.now) if self.last is None else self._final(self.last)
         )
 
     def _choose(self) -> tuple[Target, list[Any]] | None:
@@ -97,7 +97,7 @@ class _Pursuit:
             advised = False
             why = "" if self.last is None else self.last.label
             for target in self.places:
-                tokens = permit(target, self.now)
+                tokens = permit(target, self.now, self.call.skip)
                 if type(tokens) is not Refusal:
                     if target.moved_from and not target.reason:
                         target = replace(target, reason=why or "unavailable")  # noqa: PLW2901 -- the same place, with its why
@@ -119,21 +119,30 @@ class _Pursuit:
         record.asking = True
         outcome: Outcome | None = None
         try:
-            outcome = yield self.rules.aim(self.call, target)
-            if type(outcome) is Answer and self.call.dialect is not None:
-                outcome = self.call.dialect.examine(self.call, outcome)
+            came = yield self.rules.aim(self.call, target)
+            outcome = self._examined(came, target) if type(came) is Answer else came
             return outcome
         finally:
             record.asking = False
             now = self.now = started if outcome is None else outcome.at
-            label, kind, first = ("gone", Kind.IGNORED, 0.0) if outcome is None else (outcome.label, outcome.kind, outcome.first)
-            record.attempts.append(
-                Attempt(target.upstream, target.model, label, kind, started, now - started, first - started if first else None),
-            )
+            attempt = Attempt(target.upstream, target.model, "gone", Kind.IGNORED, started, now - started)
+            if outcome is not None:
+                attempt.label, attempt.kind = outcome.label, outcome.kind
+                attempt.first = outcome.first - started if outcome.first else None
+            record.attempts.append(attempt)
             if tokens is not None:
                 news = self.rules.observe(target, tokens, outcome, now)
                 if news:
                     record.news += news
+
+    def _examined(self, answer: Answer, target: Target) -> Answer | Fault:
+        call = self.call
+        if call.dialect is None:
+            return answer
+        # what is wrong with an answer is said of whoever gave it
+        return call.dialect.examine(
+            call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
+        )
 
     def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
         if verdict is not None:
@@ -145,7 +154,11 @@ class _Pursuit:
         doc = answer.doc
         self.record.usage = doc.get("usage") if isinstance(doc, dict) and isinstance(doc.get("usage"), dict) else None
         return Reply(
-            answer.status, answer.body, downward(answer.headers), source="upstream", events=self.call.stream,
+            answer.status,
+            answer.body,
+            downward(answer.headers),
+            source="upstream",
+            events=self.call.stream,
             keepable=answer.keepable,
         )
 
@@ -157,9 +170,9 @@ class _Pursuit:
         wait = retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
         if self.now + wait >= self.call.deadline:
             return False
-        record.asks_again += 1
         self.call = self.call.dialect.again(self.call, answer, verdict.note or "")
         self.now = yield Pause(wait)
+        record.asks_again += 1
         return True
 
     def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
@@ -168,7 +181,7 @@ class _Pursuit:
         if self.retries >= retry.attempts or now >= self.call.deadline:
             return False
         self.places.sort(key=lambda place: place.upstream == target.upstream)  # stable: who failed goes last
-        upstream = self.places[0].upstream
+        upstream = next((p for p in self.places if self.rules.available(p.upstream, now)), self.places[0]).upstream
         again = any(attempt.upstream == upstream for attempt in self.record.attempts)
         wait = self.rules.dice() * retry.base * 2.0**self.retries if again else 0.0
         if again and upstream == target.upstream and outcome.retry_after is not None:
@@ -176,7 +189,6 @@ class _Pursuit:
         if now + wait >= self.call.deadline or wait > refusals.PATIENCE or not self.rules.budgets[upstream].take(now):
             return False
         self.retries += 1
-        self.record.retries += 1
         if wait:
             self.now = yield Pause(wait)
         return True
@@ -194,9 +206,8 @@ class _Pursuit:
 
     def _final(self, outcome: Outcome) -> Reply:
         """Pass on what an upstream or the way to it had to say."""
-        if type(outcome) is Relayed:
-            return self._sent(outcome)
+        if type(outcome) is Answer:
+            return refusals.passed_on(outcome, downward(outcome.headers))
         if type(outcome) is Fault:
             return refusals.failed(self.call, outcome)
-        assert type(outcome) is Answer
-        return refusals.passed_on(outcome, downward(outcome.headers))
+        return self._sent(outcome)

@@ -1,38 +1,26 @@
 """Stop asking an upstream that keeps failing.
 
-Here belongs the circuit of one upstream and the guard that keeps one for each.  Who is asked instead is for the
-modes; that a model is sick without failing is for health.
-
-| state | permit | success | failure | throttled, ignored, nobody waited | time |
-|---|---|---|---|---|---|
-| closed | token | counts as good | counts as bad; **open** at the threshold | – | old marks slide out |
-| open | refusal; once due: **half-open** and a probe | – | – | – | due after `timeout` |
-| half-open | a probe while fewer than `half_open_requests` are out, else refusal | enough of them: **closed** | **open** | the probe is given back | a probe's lease runs out |
-
-Only outcomes that were permitted in the present state count (a token carries the generation): what a call finds
-that was let through before the circuit opened says nothing about the half-open one.
+Here belong the settings, and the guard that keeps a circuit for each upstream.  The circuit itself is
+`core.circuit`'s; who is asked instead is for the modes; that a model is sick without failing is for health.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from guardproxy.core.circuit import LEASE, Circuit, Permit, State
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Kind, News, Refusal
-from guardproxy.core.window import Window
+from guardproxy.core.values import News
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from guardproxy.core.values import Outcome, Target
+    from guardproxy.core.guard import Parts
+    from guardproxy.core.values import Kind, Outcome, Refusal, Target
 
-LEASE = 600.0
-"""Seconds after which a probe that has not come back is taken for lost, so that it never wedges the circuit."""
-BUSY = 1.0
-"""Seconds after which asking may help where all probes are out."""
+__all__ = ["SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective"]
 
 
 @final
@@ -79,142 +67,15 @@ class Settings:
     """Per upstream: what its circuit does differently."""
 
 
-class State(Enum):
-    """What a circuit is doing; the order is that of the metric."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-@final
-@dataclass(slots=True, eq=False)
-class Permit:
-    """The right to one attempt."""
-
-    generation: int
-    expires: float = 0.0
-    """When the lease of a probe runs out; nothing else has one."""
-
-
-@final
-class Circuit:
-    """The circuit of one upstream. Pure: the caller brings the time."""
-
-    __slots__ = ("_lease", "_permit", "_probes", "_successes", "_window", "generation", "held", "settings", "state", "until")
-
-    def __init__(self, settings: Settings, lease: float = LEASE) -> None:
-        self.settings = settings
-        self._lease = lease
-        self._window = Window(settings.window)
-        self._probes: list[Permit] = []
-        self.held: State | None = None
-        """The state it is held in by hand."""
-        self.until = 0.0
-        """When an open circuit is due."""
-        self.generation = 0
-        self._enter(State.CLOSED)
-
-    def __repr__(self) -> str:
-        held = ", held" if self.held else ""
-        return f"<Circuit {self.state.value}{held}, {self._window.bad}/{self._window.total} bad, {len(self._probes)} probes out>"
-
-    def permit(self, now: float) -> Permit | Refusal:
-        """Ask to make an attempt."""
-        if self.state is State.CLOSED:
-            return self._permit
-        if self.held is State.OPEN:
-            return Refusal("circuit_open", now + self.settings.timeout)
-        if self.state is State.OPEN:
-            if now < self.until:
-                return Refusal("circuit_open", self.until)
-            self._enter(State.HALF_OPEN)
-        elif not self._room(now):
-            return Refusal("circuit_open", now + BUSY)
-        probe = Permit(self.generation, now + self._lease)
-        self._probes.append(probe)
-        return probe
-
-    def available(self, now: float) -> bool:
-        """Whether `permit` would be given; changes nothing."""
-        if self.state is State.CLOSED:
-            return True
-        if self.held is State.OPEN:
-            return False
-        return now >= self.until if self.state is State.OPEN else self._room(now)
-
-    def observe(self, permit: Permit, kind: Kind | None, now: float) -> State | None:
-        """Take note of an outcome (None: nobody waited for it); the state left, if it was left."""
-        if permit.generation != self.generation:
-            return None
-        old = self.state
-        if old is State.CLOSED:
-            return self._count(kind, now)
-        if permit not in self._probes:
-            return None  # its lease had run out: too late to speak for the model
-        self._probes.remove(permit)
-        if kind is Kind.SUCCESS:
-            self._successes += 1
-            if self._successes >= self.settings.success_threshold:
-                self._enter(State.CLOSED)
-        elif kind is Kind.FAILURE or kind is Kind.SLOW:
-            self._open(now)
-        return None if self.state is old else old
-
-    def hold(self, state: State | None, now: float) -> State | None:
-        """Hold it open or closed by hand, or let go (None); the state left, if it was left."""
-        old, self.held = self.state, state
-        if state is State.OPEN and old is not State.OPEN:
-            self._open(now)
-        elif state is State.CLOSED and old is not State.CLOSED:
-            self._enter(State.CLOSED)
-        return None if self.state is old else old
-
-    def rate(self, now: float) -> tuple[float, int]:
-        """The share of failures in the window, and of how many attempts."""
-        self._window.slide(now)
-        return (self._window.bad / self._window.total if self._window.total else 0.0), self._window.total
-
-    def _count(self, kind: Kind | None, now: float) -> State | None:
-        if kind is Kind.SUCCESS:
-            self._window.mark(ok=True, now=now)
-            return None
-        if kind is not Kind.FAILURE and kind is not Kind.SLOW:
-            return None
-        window = self._window
-        window.mark(ok=False, now=now)
-        enough = window.total >= self.settings.minimum_requests
-        if self.held is None and enough and window.bad >= self.settings.failure_threshold * window.total:
-            self._open(now)
-            return State.CLOSED
-        return None
-
-    def _room(self, now: float) -> bool:
-        self._probes = [probe for probe in self._probes if now < probe.expires]
-        return len(self._probes) < self.settings.half_open_requests
-
-    def _open(self, now: float) -> None:
-        self._enter(State.OPEN)
-        self.until = now + self.settings.timeout
-
-    def _enter(self, state: State) -> None:
-        self.state = state
-        self.generation += 1
-        self._permit = Permit(self.generation)
-        self._probes = []
-        self._successes = 0
-        self._window.clear()
-
-
 @final
 class Breaker(Guard):
     """One circuit for each upstream."""
 
     name = "breaker"
 
-    def __init__(self, settings: Settings, upstreams: Iterable[str]) -> None:
+    def __init__(self, settings: Settings, upstreams: Iterable[str], lease: float = LEASE) -> None:
         self.settings = settings
-        self.circuits = {name: Circuit(effective(settings, name)) for name in upstreams}
+        self.circuits = {name: Circuit(effective(settings, name), lease) for name in upstreams}
 
     def permit(self, target: Target, now: float) -> Permit | Refusal:
         """A token, or the refusal of an open circuit."""
@@ -236,6 +97,13 @@ class Breaker(Guard):
         old = self.circuits[upstream].hold(state, now)
         return None if old is None else self._news(upstream, old, now, "by hand")
 
+    def inherit(self, old: Guard) -> None:
+        """The circuits of upstreams that are still there and judged as they were."""
+        if isinstance(old, Breaker):
+            for name, circuit in old.circuits.items():
+                if name in self.circuits and circuit.settings == self.circuits[name].settings:
+                    self.circuits[name] = circuit
+
     def available(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be permitted."""
         return self.circuits[upstream].available(now)
@@ -244,6 +112,11 @@ class Breaker(Guard):
         """Whether an attempt would be a probe."""
         circuit = self.circuits[upstream]
         return circuit.state is not State.CLOSED and circuit.available(now)
+
+    def tick(self, now: float) -> Iterable[News]:
+        """Probes that were lost open their circuit again."""
+        lapsed = [(name, old) for name, circuit in self.circuits.items() if (old := circuit.lapse(now)) is not None]
+        return [self._news(name, old, now, "a probe did not come back") for name, old in lapsed]
 
     def state(self, now: float) -> dict[str, Any]:
         """Each circuit's condition."""
@@ -276,5 +149,9 @@ def _told(circuit: Circuit, now: float) -> dict[str, Any]:
     return told
 
 
-SPEC = Spec("breaker", "circuit_breaker", 50, lambda settings, parts: Breaker(settings, parts.models))
+def _build(settings: Settings, parts: Parts) -> Breaker:
+    return Breaker(settings, parts.models, max(LEASE, parts.config.timeouts.total))
+
+
+SPEC = Spec("breaker", "circuit_breaker", 50, _build)
 """What the registry loads."""

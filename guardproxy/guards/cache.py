@@ -78,6 +78,8 @@ class Kept:
     body: bytes
     events: bool
     target: Target
+    json: str
+    """What the JSON guard said of it."""
 
 
 @final
@@ -92,6 +94,7 @@ class Cache(Guard):
         self.entries: Lru[Kept] = Lru(settings.max_size, settings.max_bytes, settings.ttl_seconds, linger)
         self._vary = frozenset(name.lower().encode() for name in settings.vary)
         self._swept = float("-inf")
+        self._purged = float("-inf")
         self._sweeping = False
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
@@ -122,19 +125,21 @@ class Cache(Guard):
         if not call.key or not self.settings.stale_if_error_seconds:
             return None
         entry = self.entries.stale(call.key, now)
-        if entry is None:
+        if entry is None or not _may_be_stale(call.cache_control, now - entry.stored):
             return None
         record.cache = f"hit; ttl={-ceil(now - entry.expires)}; detail=stale-if-error"
         return _shown(entry.value, "stale", int(now - entry.stored), record)
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
-        if not call.key or not reply.keepable or reply.status != 200 or record.target is None:  # noqa: PLR2004 -- the one status that is kept
+        if not call.key or not reply.keepable or reply.status != 200 or record.target is None:
             return
+        if record.started <= self._purged:
+            return  # it was asked before somebody wanted everything forgotten: it may be what he meant
         key = call.key if record.target is call.targets[0] else self.key(call, record.target)
         headers = kept(reply.headers)
         block = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in headers)
-        value = Kept(block, reply.body, reply.events, record.target)
+        value = Kept(block, reply.body, reply.events, record.target, record.json)
         if self.entries.put(key, value, len(key) + len(block) + len(reply.body) + OVERHEAD, now):
             record.cache += "; stored"
 
@@ -145,8 +150,14 @@ class Cache(Guard):
             self._sweeping = not self.entries.sweep(now)
         return ()
 
-    def purge(self, upstream: str | None = None) -> int:
-        """Drop everything, or what *upstream* answered; tell how many."""
+    def inherit(self, old: Guard) -> None:
+        """What is kept, as far as it has room here."""
+        if isinstance(old, Cache):
+            self.entries.adopt(old.entries)
+
+    def purge(self, upstream: str | None = None, now: float = float("-inf")) -> int:
+        """Drop everything, or what *upstream* answered; tell how many. Calls begun before *now* are kept no more."""
+        self._purged = max(self._purged, now)
         return self.entries.purge(None if upstream is None else lambda value: value.target.upstream == upstream)
 
     def state(self, now: float) -> dict[str, Any]:
@@ -171,8 +182,8 @@ class Cache(Guard):
         """
         schema = call.schema.digest if call.schema is not None else b""
         parts = [
-            call.path.encode(),
-            call.query.encode(),
+            call.path.encode("utf-8", "surrogateescape"),
+            call.query.encode("utf-8", "surrogateescape"),
             f"{target.upstream}\0{target.model}\0{target.mode}\0{bool(call.named_mode or target.moved_from)}".encode(),
             schema,
             call.body,
@@ -204,7 +215,13 @@ def seconds_of(text: str | None, default: float) -> float:
     """A number of seconds in a directive; one that cannot be read asks for the freshest (RFC 9111 §4.2.1)."""
     if text is None:
         return default
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isdecimal() else 0.0
+
+
+def _may_be_stale(cache_control: str, age: float) -> bool:
+    """Whether the caller takes an answer of this age where there is no other; ``no-cache`` and ``max-age`` bind."""
+    asks = directives(cache_control) if cache_control else _NOTHING
+    return "no-cache" not in asks and age <= seconds_of(asks.get("max-age"), float("inf"))
 
 
 _NOTHING: dict[str, str] = {}
@@ -213,13 +230,15 @@ _NOTHING: dict[str, str] = {}
 def _shown(value: Kept, source: str, age: int, record: Record) -> Reply:
     record.age = age
     record.target = value.target
+    record.json = value.json
     return Reply(200, value.body, source=source, events=value.events, block=value.block)
 
 
 def _not_cached(record: Record) -> Reply:
     record.cache_event = ""
     message = "the answer is not in the cache, and the call says only-if-cached"
-    return Reply(504, envelope(504, "not_cached", message), [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
+    body = envelope(504, "not_cached", message)
+    return Reply(504, body, [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
 
 
 SPEC = Spec("cache", "cache", 30, lambda settings, _: Cache(settings))

@@ -58,10 +58,10 @@ class Check:
 class Pulse:
     """The health of one model. Pure: the caller brings the checks."""
 
-    __slots__ = ("_settings", "_streak", "healthy", "last")
+    __slots__ = ("_streak", "healthy", "last", "settings")
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._streak = 0
         self.healthy: bool | None = None
         """The verdict; None before the first check."""
@@ -77,7 +77,7 @@ class Pulse:
             self._streak = 0
             return False
         self._streak += 1
-        if self._streak < (self._settings.rise if check.ok else self._settings.fall):
+        if self._streak < (self.settings.rise if check.ok else self.settings.fall):
             return False
         self._streak = 0
         self.healthy = check.ok
@@ -98,7 +98,7 @@ class Health(Guard):
         self.settings = settings
         self.pulses = {name: Pulse(settings) for name in upstreams}
 
-    def permit(self, target: Target, now: float) -> None | Refusal:
+    def permit(self, target: Target, now: float) -> Refusal | None:
         """Advice, not a ban: better an ill model than none."""
         del now
         return _ILL if self.pulses[target.upstream].healthy is False else None
@@ -110,6 +110,14 @@ class Health(Guard):
         if not pulse.take(check):
             return None
         return News(check.at, "health", upstream, old, "healthy" if pulse.healthy else "unhealthy", check.reason)
+
+    def inherit(self, old: Guard) -> None:
+        """The verdicts on models that are still there."""
+        if isinstance(old, Health):
+            for name, pulse in old.pulses.items():
+                if name in self.pulses:
+                    self.pulses[name] = pulse
+                    pulse.settings = self.settings
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether *upstream* is not known to be ill."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import News, Reply, Target
-from guardproxy.openai.envelope import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +48,7 @@ class Settings:
     field: str = "mode"
     """The request body's field that names a mode."""
     forward: bool = True
-    """Whether the mode is passed on upstream (rewritten); ``false`` strips it, for servers that refuse unknown fields."""
+    """Whether the mode is passed on, rewritten; ``false`` strips it, for servers that refuse unknown fields."""
     recovery_seconds: Seconds = Seconds(60)
     """Seconds after the reason has gone before the ceiling rises by a step."""
     dwell_seconds: Seconds = Seconds(30)
@@ -62,11 +61,11 @@ class Settings:
 class Ceiling:
     """The highest mode to be had: an index into the modes, 0 being the highest. Pure: the caller brings the time."""
 
-    __slots__ = ("_changed", "_fell", "_ill", "_settings", "_upstreams", "_well", "held", "own")
+    __slots__ = ("_changed", "_fell", "_ill", "_well", "_why", "held", "own", "settings", "upstreams")
 
     def __init__(self, upstreams: list[str], settings: Settings) -> None:
-        self._upstreams = upstreams
-        self._settings = settings
+        self.upstreams = upstreams
+        self.settings = settings
         self.own = 0
         """Where it stands of itself."""
         self.held: int | None = None
@@ -75,6 +74,7 @@ class Ceiling:
         self._well: dict[str, float] = {}
         self._changed = float("-inf")
         self._fell = False
+        self._why = ""
 
     def __repr__(self) -> str:
         return f"<Ceiling {self.at}{' held' if self.held is not None else ''}, ill: {', '.join(self._ill) or 'nobody'}>"
@@ -89,8 +89,7 @@ class Ceiling:
         """Why it does not stand at the top."""
         if self.held is not None:
             return "manual"
-        above = (self._ill.get(upstream) for upstream in self._upstreams[: self.own])
-        return next((why for why in above if why), "recovering") if self.own else ""
+        return self._why if self.own else ""
 
     def falls_ill(self, upstream: str, reason: str) -> None:
         """There is a reason to keep calls away from *upstream*."""
@@ -103,17 +102,18 @@ class Ceiling:
 
     def move(self, now: float) -> int:
         """Take one step if one is due: 1 down, -1 up, 0 none."""
-        settings = self._settings
-        if self._upstreams[self.own] in self._ill:
+        settings = self.settings
+        if self.upstreams[self.own] in self._ill:
             dwelt = now - self._changed >= settings.dwell_seconds
-            if self.own + 1 >= len(self._upstreams) or not (dwelt or self._fell):
+            if self.own + 1 >= len(self.upstreams) or not (dwelt or self._fell):
                 return 0
+            self._why = self._ill[self.upstreams[self.own]]
             self.own += 1
             self._changed, self._fell = now, True
             return 1
         if self.own == 0:
             return 0
-        above = self._upstreams[self.own - 1]
+        above = self.upstreams[self.own - 1]
         since = max(self._changed, self._well.get(above, float("-inf")))
         if above in self._ill or now - since < max(settings.recovery_seconds, settings.dwell_seconds):
             return 0
@@ -123,10 +123,10 @@ class Ceiling:
 
     def rises_in(self, now: float) -> float | None:
         """Seconds to the next rise, where one is under way."""
-        if self.own == 0 or self._upstreams[self.own - 1] in self._ill:
+        if self.own == 0 or self.upstreams[self.own - 1] in self._ill:
             return None
-        since = max(self._changed, self._well.get(self._upstreams[self.own - 1], float("-inf")))
-        return max(0.0, since + max(self._settings.recovery_seconds, self._settings.dwell_seconds) - now)
+        since = max(self._changed, self._well.get(self.upstreams[self.own - 1], float("-inf")))
+        return max(0.0, since + max(self.settings.recovery_seconds, self.settings.dwell_seconds) - now)
 
 
 @final
@@ -134,8 +134,9 @@ class Modes(Guard):
     """Chooses where a call may go, and in which mode."""
 
     name = "modes"
+    needed = True  # it is the one that says where calls go; to skip it is to forbid a downshift
 
-    def __init__(  # noqa: PLR0913 -- each is a different fact about the house
+    def __init__(
         self,
         settings: Settings,
         modes: Mapping[str, Mode],
@@ -155,30 +156,31 @@ class Modes(Guard):
         self._index = {name: index for index, name in enumerate(self.names)}
         self._upstreams = [mode.upstream for mode in modes.values()]
         self.ceiling = Ceiling(self._upstreams, settings) if modes else None
-        self._targets = {
-            (asked, given): self._target(asked, given) for asked in self.names for given in self.names
-        }
+        self._targets = {(asked, given): self._target(asked, given) for asked in self.names for given in self.names}
         self._plain = {name: (Target(name, model),) for name, model in self._models.items()}
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Give the call the places it may go to, the one it should go to first."""
+        del record
         ceiling, asked = self.ceiling, call.mode
         if call.dialect is None or asked is None or ceiling is None:
             call.targets = self._plain[call.upstream]
             return call
         index = self._index[asked]
         top = ceiling.at
-        if call.fixed and ceiling.held is not None and index < top:
+        fixed = call.fixed or self.name in call.skip
+        if fixed and ceiling.held is not None and index < top:
             message = f"mode {asked} is not to be had: the ceiling is held at {self.names[top]} by hand"
-            return Reply(503, envelope(503, "circuit_open", message), list(_REFUSED), source="fault", code="circuit_open")
-        if call.fixed or (not self._automatic and index >= top):
+            body = call.dialect.error(503, "circuit_open", message)
+            return Reply(503, body, list(_REFUSED), source="fault", code="circuit_open")
+        if fixed or (not self._automatic and index >= top):
             call.targets = (self._targets[asked, asked],)
             return call
         if index >= top and self._available(call.upstream, now):
             order = [index, *range(index + 1, len(self.names)), *range(index - 1, -1, -1)]
             call.targets = [self._targets[asked, self.names[given]] for given in order]
             return call
-        call.targets = self._places(asked, index, max(index, top), now)
+        call.targets = self._places(ceiling, asked, max(index, top), now)
         return call
 
     def hear(self, news: News, now: float) -> News | None:
@@ -193,14 +195,23 @@ class Modes(Guard):
                 ceiling.falls_ill(news.subject, "circuit_open")
         elif news.what != "ceiling":
             return None
-        return self._moved(now) if ceiling.held is None else None
+        return self._moved(ceiling, now) if ceiling.held is None else None
 
     def tick(self, now: float) -> Iterable[News]:
         """A rise, or a fall that had to wait."""
-        if self.ceiling is None or self.ceiling.held is not None or not self._automatic:
+        ceiling = self.ceiling
+        if ceiling is None or ceiling.held is not None or not self._automatic:
             return ()
-        news = self._moved(now)
+        news = self._moved(ceiling, now)
         return () if news is None else (news,)
+
+    def inherit(self, old: Guard) -> None:
+        """The ceiling, where the modes are the same."""
+        if not isinstance(old, Modes) or old.ceiling is None or self.ceiling is None:
+            return
+        if old.names == self.names and old.ceiling.upstreams == self.ceiling.upstreams:
+            self.ceiling = old.ceiling
+            self.ceiling.settings = self.settings
 
     def hold(self, mode: str | None, now: float) -> News | None:
         """Hold the ceiling at *mode* by hand, or let go (None)."""
@@ -218,37 +229,42 @@ class Modes(Guard):
         ceiling = self.ceiling
         if ceiling is None:
             return {"ceiling": None, "modes": []}
-        told: dict[str, Any] = {"ceiling": self.names[ceiling.at], "modes": self.names, "reason": ceiling.reason or None}
+        told: dict[str, Any] = {"ceiling": self.names[ceiling.at], "modes": self.names}
+        told["reason"] = ceiling.reason or None
         told["held"] = ceiling.held is not None
         told["rises_in"] = None if (left := ceiling.rises_in(now)) is None else round(left, 3)
         return told
 
-    def _places(self, asked: str, index: int, start: int, now: float) -> list[Target]:
+    def _places(self, ceiling: Ceiling, asked: str, start: int, now: float) -> list[Target]:
         """The effective mode first: as a probe what was asked for, else the highest at or below the ceiling."""
-        assert self.ceiling is not None
+        index = self._index[asked]
         order = [*range(start, len(self.names)), *range(start - 1, -1, -1)]
         order.sort(key=lambda given: not self._available(self._upstreams[given], now))  # stable
-        if self._due(self._upstreams[index], now) and self.ceiling.held is None:
+        if self._due(self._upstreams[index], now) and ceiling.held is None:
             order.remove(index)
             order.insert(0, index)
-        reason = self.ceiling.reason if start > index else "circuit_open"
+        reason = ceiling.reason if start > index else "circuit_open"
         places = [self._targets[asked, self.names[given]] for given in order]
         first = places[0]
         if first.moved_from:
             places[0] = Target(
-                first.upstream, first.model, first.mode, first.params, first.caps, first.moved_from, reason,
+                first.upstream,
+                first.model,
+                first.mode,
+                first.params,
+                first.caps,
+                first.moved_from,
+                reason,
             )
         return places
 
-    def _moved(self, now: float) -> News | None:
-        assert self.ceiling is not None
-        old = self.ceiling.own
-        why = self.ceiling.reason
-        step = self.ceiling.move(now)
+    def _moved(self, ceiling: Ceiling, now: float) -> News | None:
+        old, why = ceiling.own, ceiling.reason
+        step = ceiling.move(now)
         if not step:
             return None
-        reason = self.ceiling.reason if step > 0 else why
-        return News(now, "ceiling", "ceiling", self.names[old], self.names[self.ceiling.own], reason)
+        reason = ceiling.reason if step > 0 else why
+        return News(now, "ceiling", "ceiling", self.names[old], self.names[ceiling.own], reason)
 
     def _target(self, asked: str, given: str) -> Target:
         mode = self._modes[given]
@@ -267,7 +283,12 @@ def _build(settings: Settings, parts: Parts) -> Modes:
     config = parts.config
     automatic = bool(config.circuit_breaker.enabled) and config.circuit_breaker.auto_downshift
     return Modes(
-        settings, config.modes, parts.models, automatic=automatic, available=parts.available, due=parts.due,
+        settings,
+        config.modes,
+        parts.models,
+        automatic=automatic,
+        available=parts.available,
+        due=parts.due,
     )
 
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, final
 
-import orjson
-
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.jsonschema import InvalidSchema, Validator, why
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Reply, Schema, Verdict
-from guardproxy.openai.strict import loads
+from guardproxy.openai.strict import dumps, is_finite, loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,8 +162,7 @@ class JsonGuard(Guard):
         given = wanted.get("json_schema") if kind == "json_schema" else None
         if not isinstance(given, dict) or "schema" not in given:
             return None  # for the upstream to refuse, in its own words
-        written = orjson.dumps(given["schema"], default=str)
-        digest = blake2b(written, digest_size=16).digest()
+        digest = _digest(given["schema"])
         validator = self._compiled.get(digest)
         if validator is None:
             validator = self._compiled[digest] = compile_schema(given["schema"])
@@ -186,6 +183,8 @@ def problem_with(text: str, schema: Schema) -> tuple[str, bool]:
         value = loads(text.encode())
     except (ValueError, UnicodeEncodeError) as error:
         return f"it is not valid JSON ({error})", False
+    if not is_finite(value):
+        return "it is not valid JSON (a number in it is out of range)", False
     if schema.check is None:
         return ("", True) if isinstance(value, dict) else (f"it is not a JSON object but {type(value).__name__}", True)
     if schema.check.is_valid(value):
@@ -196,12 +195,16 @@ def problem_with(text: str, schema: Schema) -> tuple[str, bool]:
 def declare(name: str, schema: object, fallback: object) -> Schema:
     """Make a named schema; raises `InvalidSchema` where it is none, `ValueError` where its fallback breaks it."""
     validator = compile_schema(schema)
-    digest = blake2b(orjson.dumps(schema, default=str), digest_size=16).digest()
+    digest = _digest(schema)
     if fallback is None:
         return Schema(name, validator, digest)
     if not validator.is_valid(fallback):
         raise ValueError("; ".join(why(validator, fallback)))
-    return Schema(name, validator, digest, orjson.dumps(fallback))
+    return Schema(name, validator, digest, dumps(fallback))
+
+
+def _digest(schema: object) -> bytes:
+    return blake2b(dumps(schema), digest_size=16).digest()
 
 
 SPEC = Spec("json", "json_guard", 20, lambda settings, parts: JsonGuard(settings, parts.schemas, epoch=parts.epoch))

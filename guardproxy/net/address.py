@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -120,7 +121,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the certificate does not verify ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'handshake failed').lower().replace('_', ' ')}"
+        reason = getattr(error, "reason", None) or "handshake failed"
+        return f"TLS: {reason.lower().replace('_', ' ')}"
     if isinstance(error, socket.gaierror):
         return f"its name cannot be looked up ({(error.strerror or 'unknown').lower()})"
     if isinstance(error, OSError) and error.errno:
@@ -149,7 +151,7 @@ class Dialer:
         self._clock = clock
         self._moved = moved
         self._known: list[AddrInfoType] = []
-        self._lookup: asyncio.Task[OSError | None] | None = None
+        self._lookup: asyncio.Task[Exception | None] | None = None
         with contextlib.suppress(ValueError):  # not a number but a name
             number = ipaddress.ip_address(address.host)
             family, rest = (socket.AF_INET6, (0, 0)) if number.version == 6 else (socket.AF_INET, ())
@@ -197,16 +199,16 @@ class Dialer:
         """Look the name up again without anybody waiting for it."""
         self._looking()
 
-    async def _renew(self) -> OSError | None:
+    async def _renew(self) -> Exception | None:
         return await asyncio.shield(self._looking())  # a caller who gives up does not end it for the others
 
-    def _looking(self) -> asyncio.Task[OSError | None]:
+    def _looking(self) -> asyncio.Task[Exception | None]:
         if self._lookup is None:
             self._lookup = asyncio.get_running_loop().create_task(self._look_up())
         return self._lookup
 
-    async def _look_up(self) -> OSError | None:
-        error: OSError | None = None
+    async def _look_up(self) -> Exception | None:
+        error: Exception | None = None
         try:
             found = await asyncio.get_running_loop().getaddrinfo(
                 self.address.host, self.address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
@@ -216,10 +218,12 @@ class Dialer:
             after = frozenset(str(info[4][0]) for info in found)
             if before != after:
                 self._moved(after)
-        except OSError as failed:  # the last good addresses stay
-            error = failed
+        except asyncio.CancelledError:  # by `close`: those who wait have not been cancelled themselves
+            error = OSError(errno.ECANCELED, "closed")
         except UnicodeError:  # a label that no name server would take
             error = socket.gaierror(socket.EAI_NONAME, "not a host name")
+        except Exception as failed:  # noqa: BLE001 - whatever it was, the last good addresses stay
+            error = failed
         finally:
             self._lookup = None
         self.expires = self._clock() + self._ttl

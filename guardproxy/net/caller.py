@@ -141,6 +141,8 @@ class Caller(Intake):
             if self.writing_paused:
                 self.watch(Phase.STUCK, front.settings.keepalive)
                 await self.relief()
+            if self.transport is None or self.transport.is_closing():
+                return
             if self.partial:
                 self.rest(Phase.HEAD, front.settings.header_timeout)
             elif front.draining and not self.queue:
@@ -179,7 +181,7 @@ class Caller(Intake):
                 raise
             front.fail(RuntimeError("the handler was cancelled from within"), request, outlet)
         except Unreadable as fault:
-            outlet.closing = True
+            outlet.closing = self.deaf = True
             front.refuse(outlet, fault.status, fault.code, str(fault))
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer and the operator hears
             front.fail(error, request, outlet)

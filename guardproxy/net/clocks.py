@@ -39,9 +39,20 @@ class Clocks:
     One timer an attempt, set anew only when it goes off: an event costs a comparison, not a timer.
     """
 
-    __slots__ = ("_deadline", "_expired", "_last", "_loop", "_streams", "_timeouts", "_timer", "_upstream", "_started", "_waiting")
+    __slots__ = (
+        "_deadline",
+        "_expired",
+        "_last",
+        "_loop",
+        "_started",
+        "_streams",
+        "_timeouts",
+        "_timer",
+        "_upstream",
+        "_waiting",
+    )
 
-    def __init__(  # noqa: PLR0913 -- each bounds something else
+    def __init__(
         self,
         upstream: str,
         timeouts: Timeouts,

@@ -22,6 +22,7 @@ import select
 import ssl
 from typing import TYPE_CHECKING, Protocol, cast, final
 
+from guardproxy.net.address import explain
 from guardproxy.net.framing import Framing
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, now: float, max_head: int, max_fields: int) -> None:
         self.born = self.since = now
         """When it was opened, and when it was last put aside."""
-        self.closed = False
+        self.closed = True
+        """Whether it is no more, or not yet."""
         self.retired = False
         """Whether its address is no longer one of the upstream's: not to be kept."""
         self.peer = ""
@@ -153,6 +155,7 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self._transport.abort()
+            self._owner.forget(self)
 
     def pause(self) -> None:
         """Read nothing until `resume`."""
@@ -175,6 +178,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         self._transport = cast("asyncio.Transport", transport)
+        self.closed = False
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
         self._poll = select.poll()
@@ -219,14 +223,17 @@ class Connection(asyncio.Protocol):
             self._break(party, _RESET, f"closed the connection {self._where()}")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        party, self._party = self._party, None
+        self._rest = None
         self.closed = True
-        party = self._party
+        self._owner.forget(self)
+        self._framing.close()
         if party is None:
             self._owner.gone(self)
         else:
-            self._break(party, _RESET, f"{'reset' if exc else 'closed'} the connection {self._where()}")
-        self._owner.forget(self)
-        self._framing.close()
+            how = "reset" if isinstance(exc, ConnectionResetError) else "broke" if exc else "closed"
+            why = f" ({explain(exc)})" if exc and how == "broke" else ""
+            party.broken(self, _RESET, f"{how} the connection {self._where()}{why}")
 
     def pause_writing(self) -> None:  # noqa: D102
         self.full = True

@@ -11,12 +11,14 @@ cannot be had again has been sent, or its caller says that it must not be repeat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Protocol, final
 
 from guardproxy.core.values import Fault, Kind
 from guardproxy.net.connection import Connection
 from guardproxy.net.connection import Sink as _Sink
+from guardproxy.net.inlet import Unreadable
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -180,13 +182,17 @@ class Exchange:
             connection = await self._writable()
             self._consumed = True
             connection.write(b"0\r\n\r\n", last=True)
+        except Unreadable as fault:  # the caller's own doing: he is told which
+            self._upload = None
+            self._source_failed(str(fault), fault.code, fault.status)
         except Exception as error:  # noqa: BLE001 - whatever the source of the body raises ends here as a fault
             self._upload = None
-            self._source_failed(type(error).__name__)
+            self._source_failed(f"its body could not be read ({type(error).__name__})")
         finally:
             close = getattr(body, "aclose", None)
             if close is not None:
-                await close()
+                with contextlib.suppress(Exception):  # how the source tidies up is its own matter
+                    await close()
 
     async def _writable(self) -> Connection:
         """The connection, as soon as there is one and it takes more."""
@@ -197,22 +203,25 @@ class Exchange:
                 await self._gate
                 self._gate = None
             elif connection.stirring():
-                await asyncio.sleep(0)  # an early answer is read before a write can fail and take it along
+                # An early answer is read before a write can fail and take it along: this round and the next, for
+                # asyncio runs what is ready before what it has just found readable.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
                 if self._connection is connection and not connection.full:
                     return connection
             else:
                 return connection
 
-    def _source_failed(self, name: str) -> None:
+    def _source_failed(self, why: str, code: str = "invalid_request", status: int = 400) -> None:
         connection = self._connection
         if connection is None and self._retry is None:
             return
         self.cancel()
         self.sink.lost(
             self._pool.fault(
-                "invalid_request",
-                f"was not sent the whole request: its body could not be read ({name})",
-                status=400,
+                code,
+                f"was not sent the whole request: {why}",
+                status=status,
                 kind=Kind.IGNORED,
             )
         )

@@ -43,6 +43,11 @@ def _date(second: int) -> bytes:
     return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
 
 
+def date() -> bytes:
+    """The line that says what time it is (RFC 9110 § 6.6.1), written once a second."""
+    return _date(int(time.time()))
+
+
 def compose(status: int, headers: Headers, framing: bytes) -> bytes:
     """Write a head up to and with its blank line; *framing* is the lines that are ours.
 
@@ -62,7 +67,7 @@ def compose(status: int, headers: Headers, framing: bytes) -> bytes:
         parts += (name, b": ", value, b"\r\n")
         lines += 1
     if not dated:
-        parts.append(_date(int(time.time())))
+        parts.append(date())
         lines += 1
     parts += (framing, b"\r\n")
     head = b"".join(parts)

@@ -17,14 +17,14 @@ from aiohttp import hdrs
 from aiohttp.web_protocol import RequestPayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
     from guardproxy.core.values import Headers
 
-_ABSOLUTE = re.compile(r"https?://([^/?#@]+)(.*)", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE = re.compile(r"https?://([^/?#@]+)((?:[/?].*)?)", re.IGNORECASE)
 _LENGTH_DIGITS = 18
 """A declared length of more digits is no length: 10^18 bytes are the traffic of years."""
 _VERSIONS = ((1, 1), (1, 0))
@@ -109,7 +109,7 @@ class Body:
             raise Malformed(str(error)) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Yield it as it comes, and hold the caller back while nobody asks; raises a kind of `Unreadable`."""
         if self.length == 0:
             return

@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, final
 
-from guardproxy.net.head import CHUNKED, CLOSE, KEEP, compose, declared
+from guardproxy.net.head import CHUNKED, CLOSE, KEEP, compose, date, declared
 
 if TYPE_CHECKING:
     import asyncio
@@ -116,16 +116,14 @@ class Outlet:
         self._send(head, body)
 
     def prepared(self, head: bytes, body: bytes) -> None:
-        """Answer with a ready *head*: status line and fields without those of the framing, no blank line."""
+        """Answer with a ready *head*: status line and fields without Date, those of the framing and the blank line."""
         self._replaceable()
+        ours = date() + self._connection()
+        bodiless = head[9:12] in _BODILESS
+        if not bodiless:
+            ours = b"Content-Length: %d\r\n%b" % (len(body), ours)
         self.state = State.ENDED
-        connection = self._connection()
-        if self._head_only or head[9:12] in _BODILESS:
-            if head[9:12] not in _BODILESS:
-                connection = b"Content-Length: %d\r\n%b" % (len(body), connection)
-            self._send(b"%b%b\r\n" % (head, connection), b"")
-        else:
-            self._send(b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), connection), body)
+        self._send(b"%b%b\r\n" % (head, ours), b"" if bodiless or self._head_only else body)
 
     def begin(self, status: int, headers: Headers, length: int | None = None) -> None:
         """Start a stream: its head leaves with the first write, at `flush` or at the end, whichever comes first."""

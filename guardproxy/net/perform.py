@@ -15,8 +15,8 @@ from guardproxy.core.values import Fault
 from guardproxy.flow.story import story
 from guardproxy.net import dress
 from guardproxy.net.clocks import Clocks, Timeouts
-from guardproxy.net.hold import Hold
 from guardproxy.net.gather import Gather
+from guardproxy.net.hold import Hold
 from guardproxy.net.relay import Bytes, Events
 from guardproxy.openai.events import raw_event
 
@@ -47,13 +47,17 @@ class Performer:
 
     __slots__ = ("_bounds", "_loop", "_timeouts", "_upstreams")
 
-    def __init__(self, upstreams: Mapping[str, Upstream], timeouts: Timeouts, bounds: Bounds, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], timeouts: Timeouts, bounds: Bounds, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._upstreams = upstreams
         self._timeouts = timeouts
         self._bounds = bounds
         self._loop = loop
 
-    async def perform(self, call: Call, rules: Rules, record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None = None) -> None:
+    async def perform(
+        self, call: Call, rules: Rules, record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None = None
+    ) -> None:
         """Tell the story of *call*, whose body is *upload* where it is not read here, and answer it at *outlet*.
 
         Where the caller leaves this is cancelled: the upstream is hung up on, and closing the story gives back
@@ -70,7 +74,9 @@ class Performer:
         if not reply.sent:
             answer(reply, record, outlet)
 
-    async def _tell(self, telling: Story[Reply], record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None) -> Reply:
+    async def _tell(
+        self, telling: Story[Reply], record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None
+    ) -> Reply:
         try:
             step = telling.send(None)
             while True:
@@ -82,7 +88,9 @@ class Performer:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # how a generator returns
 
-    async def ask(self, ask: Ask, record: Record, outlet: Outlet | None = None, upload: AsyncIterator[bytes] | None = None) -> Outcome:
+    async def ask(
+        self, ask: Ask, record: Record, outlet: Outlet | None = None, upload: AsyncIterator[bytes] | None = None
+    ) -> Outcome:
         """Put one call to one upstream; *outlet* is where events may be relayed to."""
         call, loop, name = ask.call, self._loop, ask.target.upstream
         dialect = call.dialect
@@ -98,7 +106,9 @@ class Performer:
             sink = Gather(name, clocks, limit, dialect.scan(call) if streams and dialect is not None else None, loop)
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
-        exchange = await self._upstreams[name].send(call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink)
+        exchange = await self._upstreams[name].send(
+            call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink
+        )
         if type(exchange) is Fault:
             return exchange
         sink.exchange = exchange
@@ -118,7 +128,7 @@ def answer(reply: Reply, record: Record, outlet: Outlet) -> None:
     """Send *reply*: in one block, or as events where some have left already."""
     if not outlet.begun:
         outlet.prepared(dress.block(reply, record), reply.body)
-    elif reply.events and reply.status == 200:  # noqa: PLR2004 -- HTTP
+    elif reply.events and reply.status == 200:
         outlet.write(reply.body)
         outlet.end()
     else:  # 200 has left: what went wrong can only be told in the stream, which then ends without its last event

@@ -39,7 +39,7 @@ SPREAD = 0.1
 class Prober:
     """Makes the test inferences of all upstreams."""
 
-    def __init__(  # noqa: PLR0913 -- each is somebody it has to ask or to tell
+    def __init__(
         self,
         health: Health,
         breaker: Breaker | None,
@@ -61,7 +61,9 @@ class Prober:
 
     def start(self) -> None:
         """Check every model at once, and then as often as the settings say."""
-        self._rounds = [self._loop.create_task(self._round(name), name=f"health {name}") for name in self._health.pulses]
+        self._rounds = [
+            self._loop.create_task(self._round(name), name=f"health {name}") for name in self._health.pulses
+        ]
 
     async def stop(self) -> None:
         """Make no more checks; those under way are cancelled."""
@@ -137,8 +139,10 @@ class Prober:
             outcome = self._dialect.examine(call, outcome)
         seconds = outcome.at - started
         if isinstance(outcome, Fault):
-            reason = "timeout" if outcome.code == "upstream_timeout" else (
-                "invalid_response" if outcome.code == "upstream_protocol" else outcome.message
+            reason = (
+                "timeout"
+                if outcome.code == "upstream_timeout"
+                else ("invalid_response" if outcome.code == "upstream_protocol" else outcome.message)
             )
             return Check(outcome.at, ok=False, seconds=seconds, reason=reason, detail=outcome.message), outcome.kind
         if outcome.kind is Kind.THROTTLED:  # it says that it is busy: that is what the well do

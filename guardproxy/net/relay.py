@@ -32,7 +32,18 @@ if TYPE_CHECKING:
 class _Relay:
     """What both have in common: where it goes, and waiting for a caller who reads slowly."""
 
-    __slots__ = ("_clocks", "_first", "_headers", "_loop", "_outlet", "_record", "_status", "exchange", "outcome", "woken")
+    __slots__ = (
+        "_clocks",
+        "_first",
+        "_headers",
+        "_loop",
+        "_outlet",
+        "_record",
+        "_status",
+        "exchange",
+        "outcome",
+        "woken",
+    )
 
     def __init__(self, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop) -> None:
         self._outlet = outlet
@@ -82,8 +93,15 @@ class Events(_Relay):
 
     __slots__ = ("_ask", "_committed", "_keep", "_kept", "_parts", "_scan", "_size", "_whole")
 
-    def __init__(  # noqa: PLR0913 -- a stream ends in many ways
-        self, ask: Ask, scan: Scan, keep: int, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop,
+    def __init__(
+        self,
+        ask: Ask,
+        scan: Scan,
+        keep: int,
+        outlet: Outlet,
+        record: Record,
+        clocks: Clocks,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(outlet, record, clocks, loop)
         self._ask = ask
@@ -100,7 +118,7 @@ class Events(_Relay):
         self._status, self._headers = status, headers
         kind = value(headers, b"content-type") or b""
         coded = value(headers, b"content-encoding")
-        self._whole = status != 200 or not kind.lower().startswith(b"text/event-stream") or coded is not None  # noqa: PLR2004 -- HTTP
+        self._whole = status != 200 or not kind.lower().startswith(b"text/event-stream") or coded is not None
         if self._whole:
             self._clocks.plain()
 
@@ -116,16 +134,17 @@ class Events(_Relay):
             return
         self._parts.append(chunk)
         self._size += len(chunk)
-        if self._size > self._keep:
-            self._fail(Fault(self._loop.time(), "upstream_protocol", self._said(f"sent more than {self._keep} bytes")))
-        elif self._scan.events and not self._whole:
+        if self._scan.events and not self._whole:
             if self._scan.error is not None:
                 self._refused()
             else:
                 self._commit()
+        elif self._size > self._keep:
+            what = f"sent more than {self._keep} bytes (limits.response_bytes)"
+            self._fail(Fault(self._loop.time(), "upstream_protocol", self._said(what)))
 
     def end(self) -> None:
-        """The upstream's message is complete; is the answer?"""
+        """The upstream's message is complete; whether the answer is remains to be seen."""
         now = self._loop.time()
         if not self._committed:
             if not self._whole:
@@ -141,7 +160,8 @@ class Events(_Relay):
             self._outlet.end()  # the upstream has told the caller itself
             status = inner_status(error)
             return self._done(now, kind_of(status, error, asked_to_wait=False))
-        return self._interrupt(Fault(now, "upstream_stream_interrupted", self._said("ended its stream before the answer was complete")))
+        message = self._said("ended its stream before the answer was complete")
+        return self._interrupt(Fault(now, "upstream_stream_interrupted", message))
 
     def lost(self, fault: Fault) -> None:
         """The connection to the upstream has gone."""
@@ -165,6 +185,7 @@ class Events(_Relay):
         self._committed = True
         self._outlet.begin(self._status, [*downward(self._headers), *dress.own(self._record)])
         chunk = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._kept = self._kept and self._size <= self._keep
         self._parts = [chunk] if self._kept else []
         self._write(chunk)
 
@@ -204,7 +225,8 @@ class Events(_Relay):
         complete = complete and kind is Kind.SUCCESS
         body = b"".join(self._parts) if self._kept and complete else None
         keepable = complete and self._scan.keepable()
-        self._over(Relayed(now, self._status, self._headers, kind, self._first, complete, keepable, body, self._scan.usage))
+        usage = self._scan.usage
+        self._over(Relayed(now, self._status, self._headers, kind, self._first, complete, keepable, body, usage))
 
     def _said(self, what: str) -> str:
         return f"upstream {self._ask.target.upstream} {what}"
@@ -216,8 +238,13 @@ class Bytes(_Relay):
 
     __slots__ = ("_method",)
 
-    def __init__(  # noqa: PLR0913 -- what it relays, from where to where
-        self, method: str, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop,
+    def __init__(
+        self,
+        method: str,
+        outlet: Outlet,
+        record: Record,
+        clocks: Clocks,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(outlet, record, clocks, loop)
         self._method = method

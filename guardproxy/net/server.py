@@ -28,10 +28,11 @@ BACKLOG = 1024
 """Connections the kernel holds until they are accepted."""
 LAST_WORDS = 1.0
 """Seconds for cancelled handlers to end, and again for what they wrote to be read."""
-_PAUSE = 0.02
+_PAUSE = 0.005
+"""Seconds between two looks at who is still there."""
 
 
-class _Manager(web.Server):
+class _Register(web.Server):
     """aiohttp's register of connections; without its failsafe, which drops every setting where one is unknown."""
 
     def __init__(self, front: Front) -> None:
@@ -68,7 +69,7 @@ class Server:
         on_error: Hook | None = None,
     ) -> None:
         self._front = Front(handler, settings or ServerLimits(), error, on_error)
-        self._manager: _Manager | None = None
+        self._manager: _Register | None = None
         self._listening: list[asyncio.AbstractServer] = []
         self._paths: list[tuple[Path, int]] = []
         self.addresses: list[str] = []
@@ -94,7 +95,7 @@ class Server:
         Raises `OSError` naming the address where it cannot be had, `ValueError` where it is none.
         """
         if self._manager is None:
-            self._manager = _Manager(self._front)
+            self._manager = _Register(self._front)
         loop = asyncio.get_running_loop()
         sockets = await open_sockets(address)
         try:
@@ -124,7 +125,7 @@ class Server:
         self._listening.clear()
         self.addresses.clear()
         self._tidy()
-        await asyncio.sleep(0)
+        await asyncio.sleep(_PAUSE)  # whoever is being accepted this moment is in, too
 
     async def close(self, grace: float) -> None:
         """End: requests at work have *grace* seconds, then their handlers are cancelled."""

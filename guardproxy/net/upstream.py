@@ -191,10 +191,12 @@ class Upstream:
         """Open a connection; who called holds its place."""
         limits = self._limits
         span = asyncio.timeout(limits.connect)
+        connection = Connection(self._pool, self._clock(), limits.head_bytes, limits.head_fields)
         try:
             async with span:
-                connection = await self._dialer.dial(self._make)
+                await self._dialer.dial(lambda: connection)
         except Exception as error:  # noqa: BLE001 - loops, ssl and resolvers differ in what they raise; all end here
+            connection.drop()
             if span.expired():
                 what = f"could not be connected to ({self._shown}) within {limits.connect:g} s (connect timeout)"
                 return self.fault("upstream_timeout", what, status=504, sent=False)
@@ -202,13 +204,10 @@ class Upstream:
                 return self._overloaded(f"could not be connected to: {explain(error)} on this side")
             what = f"could not be connected to ({self._shown}): {explain(error)}"
             return self.fault("upstream_unreachable", what, sent=False)
-        if connection.alive:
-            return connection
-        return self._stillborn()
-
-    def _make(self) -> Connection:
-        limits = self._limits
-        return Connection(self._pool, self._clock(), limits.head_bytes, limits.head_fields)
+        except asyncio.CancelledError:
+            connection.drop()  # uvloop does not tell a protocol of its end that was made in this very round
+            raise
+        return connection if connection.alive else self._stillborn()
 
     def _stillborn(self) -> Fault:
         return self.fault("upstream_reset", "closed the connection before it was asked", sent=False)

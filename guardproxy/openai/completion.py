@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from guardproxy.openai.events import DONE, event, payloads, raw_event
-from guardproxy.openai.strict import loads
+from guardproxy.openai.strict import dumps, loads
 
 _JOINED = ("content", "refusal", "reasoning_content", "reasoning", "arguments", "text")
 """Fields of a delta whose pieces are joined; of all others the last one counts."""
 _CHUNKED = {"chat.completion": "chat.completion.chunk", "text_completion": "text_completion"}
-_WHOLE = {"chat.completion.chunk": "chat.completion", "text_completion": "text_completion"}
+_WHOLE = {"chat.completion.chunk": "chat.completion"}
+_OF_CHOICES = frozenset(("index", "message", "text", "logprobs", "finish_reason"))
 
 
 def assemble(body: bytes) -> dict[str, Any] | None:
@@ -30,14 +29,14 @@ def assemble(body: bytes) -> dict[str, Any] | None:
         chunk = loads(payload)
         if not isinstance(chunk, dict):
             continue
-        if "error" in chunk and chunk["error"]:
+        if chunk.get("error"):
             return {"error": chunk["error"]}
         for name, value in chunk.items():
             if name == "object":
-                whole["object"] = _WHOLE.get(value, value)
+                whole["object"] = _WHOLE.get(value, value) if isinstance(value, str) else value
             elif name != "choices" and (value is not None or name not in whole):
                 whole[name] = value
-        for piece in chunk.get("choices") or ():
+        for piece in _list(chunk.get("choices")):
             if isinstance(piece, dict):
                 _gather(choices.setdefault(_index(piece), {"index": _index(piece)}), piece)
     if not whole and not choices:
@@ -49,12 +48,11 @@ def assemble(body: bytes) -> dict[str, Any] | None:
 def disassemble(doc: dict[str, Any], *, usage: bool) -> bytes:
     """Write the completion *doc* as a well-formed stream, with a usage chunk where *usage* asks for one."""
     base = {name: value for name, value in doc.items() if name not in ("choices", "usage", "object")}
-    base["object"] = _CHUNKED.get(doc.get("object", "chat.completion"), "chat.completion.chunk")
+    base["object"] = _CHUNKED.get(str(doc.get("object")), "chat.completion.chunk")
     extra = {"usage": None} if usage else {}
     parts: list[bytes] = []
-    for choice in doc.get("choices") or ():
-        for piece in _pieces(choice):
-            parts.append(event({**base, "choices": [piece], **extra}))
+    for choice in _list(doc.get("choices")):
+        parts += [event({**base, "choices": [piece], **extra}) for piece in _pieces(choice)]
     if usage and isinstance(doc.get("usage"), dict):
         parts.append(event({**base, "choices": [], "usage": doc["usage"]}))
     parts.append(raw_event(DONE))
@@ -76,12 +74,16 @@ def text(text: str, *, id: str, model: str, created: int, finish_reason: str = "
 
 def encode(doc: dict[str, Any], *, stream: bool, usage: bool) -> bytes:
     """Write *doc* as the caller wants it: as events or as one JSON body."""
-    return disassemble(doc, usage=usage) if stream else orjson.dumps(doc)
+    return disassemble(doc, usage=usage) if stream else dumps(doc)
 
 
 def _own(kind: str, ident: str, model: str, created: int, choice: dict[str, Any]) -> dict[str, Any]:
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     return {"id": ident, "object": kind, "created": created, "model": model, "choices": [choice], "usage": usage}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _index(piece: dict[str, Any]) -> int:
@@ -94,26 +96,35 @@ def _gather(choice: dict[str, Any], piece: dict[str, Any]) -> None:
     for name, value in piece.items():
         if name == "delta":
             if isinstance(value, dict):
-                _join(choice.setdefault("message", {"role": "assistant"}), value)
-        elif name == "logprobs":
-            if isinstance(value, dict) and isinstance(choice.get("logprobs"), dict):
-                for part, items in value.items():
-                    old = choice["logprobs"].get(part)
-                    choice["logprobs"][part] = old + items if isinstance(old, list) and isinstance(items, list) else items
-            elif value is not None or "logprobs" not in choice:
-                choice["logprobs"] = value
+                _join(_part(choice, "message", {"role": "assistant"}), value)
+        elif name == "logprobs" and isinstance(value, dict) and isinstance(choice.get("logprobs"), dict):
+            for part, items in value.items():
+                old = choice["logprobs"].get(part)
+                if isinstance(old, list) and isinstance(items, list):
+                    choice["logprobs"][part] = old + items
+                elif items is not None or part not in choice["logprobs"]:
+                    choice["logprobs"][part] = items
         elif name in _JOINED and isinstance(value, str) and isinstance(choice.get(name), str):
             choice[name] += value
         elif value is not None or name not in choice:
             choice[name] = value
 
 
+def _part(whole: dict[str, Any], name: str, empty: dict[str, Any]) -> dict[str, Any]:
+    """The object *name* of *whole*, which is *empty* where nothing, or nothing that can be added to, was there."""
+    part = whole.get(name)
+    if not isinstance(part, dict):
+        part = whole[name] = empty
+    return part
+
+
 def _join(message: dict[str, Any], delta: dict[str, Any]) -> None:
     for name, value in delta.items():
         if name == "tool_calls" and isinstance(value, list):
-            _tools(message.setdefault("tool_calls", []), value)
+            message["tool_calls"] = calls = _list(message.get("tool_calls"))
+            _tools(calls, value)
         elif name == "function_call" and isinstance(value, dict):
-            _join(message.setdefault("function_call", {}), value)
+            _join(_part(message, "function_call", {}), value)
         elif name in _JOINED and isinstance(value, str) and isinstance(message.get(name), str):
             message[name] += value
         elif value is not None or name not in message:
@@ -131,7 +142,7 @@ def _tools(calls: list[dict[str, Any]], pieces: list[Any]) -> None:
         call = calls[position]
         for name, value in piece.items():
             if name == "function" and isinstance(value, dict):
-                function = call.setdefault("function", {})
+                function = _part(call, "function", {})
                 for key, part in value.items():
                     if key == "arguments" and isinstance(part, str) and isinstance(function.get(key), str):
                         function[key] += part
@@ -142,18 +153,17 @@ def _tools(calls: list[dict[str, Any]], pieces: list[Any]) -> None:
 
 
 def _pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    """The chunks of one choice: the role first, what it says, and the finish reason last."""
-    index, reason = choice.get("index", 0), choice.get("finish_reason")
-    if "message" not in choice:
-        piece = {"index": index, "text": choice.get("text", ""), "logprobs": choice.get("logprobs")}
-        return [{**piece, "finish_reason": None}, {"index": index, "text": "", "logprobs": None, "finish_reason": reason}]
+    """The chunks of one choice: the role first, what it says, and the finish reason with all else last."""
+    index = choice.get("index", 0)
+    begun = {"logprobs": choice.get("logprobs"), "finish_reason": None}
+    ended = {"logprobs": None, "finish_reason": choice.get("finish_reason")}
+    ended.update((name, value) for name, value in choice.items() if name not in _OF_CHOICES)
+    if not isinstance(choice.get("message"), dict):
+        return [{"index": index, "text": choice.get("text", ""), **begun}, {"index": index, "text": "", **ended}]
     message = dict(choice["message"])
     delta: dict[str, Any] = {"role": message.pop("role", "assistant")}
     tools = message.pop("tool_calls", None)
     if isinstance(tools, list):
         delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(tools) if isinstance(call, dict)]
     delta.update((name, value) for name, value in message.items() if value is not None or name == "content")
-    return [
-        {"index": index, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None},
-        {"index": index, "delta": {}, "logprobs": None, "finish_reason": reason},
-    ]
+    return [{"index": index, "delta": delta, **begun}, {"index": index, "delta": {}, **ended}]

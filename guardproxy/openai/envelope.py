@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from guardproxy.openai.strict import dumps
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -26,6 +28,22 @@ _TYPES = {
     503: "service_unavailable_error",
     504: "timeout_error",
 }
+_STATUS = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "model_not_found": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "server_error": 500,
+    "overloaded_error": 503,
+}
+"""What the codes and types of errors, in the spelling of OpenAI and vLLM, stand for where no number is given."""
 
 
 def envelope(status: int, code: str | None, message: str, param: str | None = None) -> bytes:
@@ -55,14 +73,17 @@ def is_envelope(doc: Any) -> bool:
 
 
 def inner_status(error: dict[str, Any]) -> int:
-    """The HTTP status that an error under 200 stands for: its numeric ``code`` or ``status``, else 502."""
+    """The HTTP status that an error under 200 stands for: a number or a known word in it, else 502."""
     for name in ("code", "status", "http_status"):
         value = error.get(name)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and len(value) == 3 and value.isdecimal():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+        if type(value) is int and 400 <= value <= 599:
             return value
-    return {"rate_limit_exceeded": 429, "insufficient_quota": 429, "server_error": 500}.get(str(error.get("code")), 502)
+    for name in ("code", "type"):
+        if (status := _STATUS.get(str(error.get(name)).lower())) is not None:
+            return status
+    return 502
 
 
 def message_of(doc: Any, body: bytes) -> str:
@@ -73,5 +94,5 @@ def message_of(doc: Any, body: bytes) -> str:
         for name in ("detail", "message"):
             if doc.get(name):
                 value = doc[name]
-                return (value if isinstance(value, str) else orjson.dumps(value, default=str).decode())[:500]
+                return (value if isinstance(value, str) else dumps(value).decode())[:500]
     return body[:500].decode("utf-8", "replace").strip()

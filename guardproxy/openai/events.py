@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import final
 
-import orjson
+from guardproxy.openai.strict import dumps
 
 BUFFER = 8 << 20
-"""Bytes of one unfinished line or event that are kept; what is longer is dropped whole, not cut."""
+"""Bytes of one line, and of one event, that are kept; an event that is longer is dropped whole, not cut."""
 DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
@@ -21,7 +21,7 @@ class Reader:
     """Turns bytes into the ``data`` payloads of events.
 
     Lines end with LF, CRLF or CR; a leading byte order mark, comments and unknown fields are passed over;
-    the data lines of one event are joined by LF.
+    the data lines of one event are joined by LF.  Whatever way the bytes were split, the payloads are the same.
     """
 
     __slots__ = ("_data", "_fresh", "_held", "_length", "_parts", "_size")
@@ -53,10 +53,12 @@ class Reader:
         lines = chunk.split(b"\n")
         rest = lines.pop()
         if lines:
-            if self._parts or self._length:
-                self._parts.append(lines[0])
-                # a line too long to be kept was dropped: what is left of it must not read as an empty line
-                lines[0] = b":" if self._length > BUFFER else b"".join(self._parts)
+            if self._length:
+                if self._length + len(lines[0]) > BUFFER:
+                    lines[0] = b":"  # what is left of a dropped line must not read as a line of its own
+                    self._size = BUFFER + 1  # and the event that it was part of is lost
+                else:
+                    lines[0] = b"".join((*self._parts, lines[0]))
                 self._parts = []
             self._length = 0
         if rest:
@@ -74,18 +76,25 @@ class Reader:
         payloads: list[bytes] = []
         data = self._data
         for line in lines:
+            if not line:
+                if data and self._size <= BUFFER:
+                    payloads.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data.clear()
+                self._size = 0
+                continue
             if line[:5] == b"data:":
                 value = line[6:] if line[5:6] == b" " else line[5:]
-                self._size += len(value)
-                if self._size <= BUFFER:
-                    data.append(value)
-            elif not line:
-                if data:
-                    payloads.append(data[0] if len(data) == 1 else b"\n".join(data))
-                    data.clear()
-                self._size = 0
             elif line == b"data":
-                data.append(b"")
+                value = b""
+            elif len(line) > BUFFER:
+                value = line  # as where it came in pieces: nobody knew then what it was
+            else:
+                continue
+            self._size += len(line) + 1
+            if self._size <= BUFFER:
+                data.append(value)
+            else:
+                data.clear()
         return payloads
 
 
@@ -97,7 +106,7 @@ def payloads(body: bytes) -> list[bytes]:
 
 def event(doc: object) -> bytes:
     """One event that carries *doc* as JSON."""
-    return b"data: " + orjson.dumps(doc) + b"\n\n"
+    return b"data: " + dumps(doc) + b"\n\n"
 
 
 def raw_event(payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading a whole HTTP answer of the OpenAI family: is it an answer at all, and what does it say?
+"""Whether a whole HTTP answer of the OpenAI family is an answer at all, and what it says.
 
 Here belongs the one place where bytes of an upstream become an `Answer` with a document and a kind, or a
 `Fault`.  What a *choice* must hold is for the dialects to say.
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from guardproxy.core.values import Answer, Fault, Kind
 from guardproxy.openai.completion import assemble
 from guardproxy.openai.envelope import envelope, error_in, inner_status, is_envelope, message_of
+from guardproxy.openai.events import DONE, payloads
 from guardproxy.openai.fields import value
 from guardproxy.openai.outcome import kind_of, retry_after
-from guardproxy.openai.strict import loads
+from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +36,12 @@ def examine(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) ->
         return _success(upstream, answer, flaw)
     if status < 400:
         return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed")
+    body = _plain(answer) or b""
     try:
-        doc = loads(answer.body)
+        doc = loads(body)
     except ValueError:
         doc = None
-    return _error(answer, status, doc)
+    return _error(answer, status, doc, body)
 
 
 def finished(doc: Any) -> bool:
@@ -75,31 +77,41 @@ def _success(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -
         kind = (value(answer.headers, b"content-type") or b"no content type").decode("latin-1")
         return _bad(upstream, answer, f"answered {answer.status} with {kind} that is not JSON: {error}")
     if (inner := error_in(doc)) is not None:
-        return _error(answer, inner_status(inner), doc)
+        return _error(answer, inner_status(inner), doc, body)
     if (wrong := flaw(doc)) is not None:
         return _bad(upstream, answer, wrong)
-    if events and not _ended(doc) and b"[DONE]" not in body[-64:]:
+    if events and not _ended(doc) and DONE not in payloads(body):
         message = f"upstream {upstream} ended its stream before the answer was complete"
         return Fault(answer.at, "upstream_reset", message, first=answer.first)
     return Answer(
-        answer.at, answer.status, answer.headers, answer.body, Kind.SUCCESS, answer.first, doc, keepable=finished(doc),
+        answer.at,
+        answer.status,
+        answer.headers,
+        answer.body,
+        Kind.SUCCESS,
+        answer.first,
+        doc,
+        keepable=finished(doc),
     )
 
 
-def _error(answer: Answer, status: int, doc: Any) -> Answer:
-    """An upstream's own error, its shape mended where an SDK could not read it."""
+def _error(answer: Answer, status: int, doc: Any, plain: bytes) -> Answer:
+    """An upstream's own error, its shape mended where an SDK could not read it; *plain* is its body, decoded."""
     error = error_in(doc)
     wait = retry_after(answer.headers)
     kind = kind_of(status, error, asked_to_wait=wait is not None)
     headers, body = answer.headers, answer.body
     if not is_envelope(doc):
         code = error.get("code") if error is not None and isinstance(error.get("code"), str) else "upstream_error"
-        body = envelope(status, code, message_of(doc, answer.body) or f"the upstream answered with status {status}")
-        headers = [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")] + _JSON
-    elif status != answer.status:
-        headers = [pair for pair in headers if pair[0].lower() != b"content-type"] + _JSON
-        body = envelope(status, str(error.get("code")) if error else None, message_of(doc, body))
+        body = envelope(status, code, message_of(doc, plain) or f"the upstream answered with status {status}")
+        headers = _as_json(headers)
+    elif status != answer.status:  # it came under 200, perhaps as an event
+        body, headers = dumps({"error": error}), _as_json(headers)
     return Answer(answer.at, status, headers, body, kind, answer.first, doc, retry_after=wait)
+
+
+def _as_json(headers: Headers) -> Headers:
+    return [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")] + _JSON
 
 
 def _plain(answer: Answer) -> bytes | None:

@@ -26,7 +26,17 @@ HOP_BY_HOP = frozenset(
 _NOT_UP = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"x-request-id"}
 _NOT_DOWN = HOP_BY_HOP | {b"content-length", b"x-request-id", b"date", b"server"}
 _PER_REQUEST = frozenset(
-    (b"set-cookie", b"date", b"age", b"x-request-id", b"request-id", b"openai-processing-ms", b"cf-ray", b"retry-after", b"traceparent"),
+    (
+        b"set-cookie",
+        b"date",
+        b"age",
+        b"x-request-id",
+        b"request-id",
+        b"openai-processing-ms",
+        b"cf-ray",
+        b"retry-after",
+        b"traceparent",
+    ),
 )
 OWN = b"x-guardproxy-"
 

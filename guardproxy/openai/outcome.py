@@ -13,11 +13,12 @@ Here belongs the table from status and error code to `Kind`, which is looked up 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.values import Kind
+from guardproxy.openai.fields import value
 
 if TYPE_CHECKING:
     from guardproxy.core.values import Headers
@@ -40,11 +41,11 @@ def kind_of(status: int, error: dict[str, Any] | None, *, asked_to_wait: bool) -
     return Kind.IGNORED
 
 
-def retry_after(headers: Headers, wall: float | None = None) -> float | None:
+def retry_after(headers: Headers) -> float | None:
     """Seconds that an answer asks to be left alone: ``retry-after-ms``, seconds or an HTTP date (RFC 9110 §10.2.3).
 
-    None where nothing, nonsense or something negative is asked; never above `RETRY_AFTER_CAP`.  A date needs
-    *wall*, the time of day in seconds.
+    None where nothing, nonsense or something negative is asked; never above `RETRY_AFTER_CAP`.  A date is read
+    against the answer's own ``Date``: it was written by the same clock.
     """
     for name, raw in headers:
         lower = name.lower()
@@ -58,19 +59,20 @@ def retry_after(headers: Headers, wall: float | None = None) -> float | None:
         try:
             seconds = float(text) * scale
         except ValueError:
-            seconds = _until(text, wall)
+            seconds = _until(text, headers)
         if 0 <= seconds < float("inf"):
             return min(seconds, RETRY_AFTER_CAP)
     return None
 
 
-def _until(text: str, wall: float | None) -> float:
-    if wall is None:
-        return -1.0
+def _until(text: str, headers: Headers) -> float:
+    until, now = _date(text), _date((value(headers, b"date") or b"").decode("latin-1"))
+    return -1.0 if until is None or now is None else (until - now).total_seconds()
+
+
+def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return -1.0
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
-    return (date - datetime.fromtimestamp(wall, timezone.utc)).total_seconds()
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None

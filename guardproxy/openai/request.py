@@ -11,7 +11,7 @@ from typing import Any
 from guardproxy.openai.strict import loads
 
 
-class Unreadable(ValueError):
+class Unreadable(ValueError):  # noqa: N818 -- a condition of the request, and the caller's error
     """A request that cannot be guarded; *code*, *param* and the message go into the error envelope."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
@@ -63,5 +63,5 @@ def wants_usage(doc: dict[str, Any]) -> bool:
 
 def _name(value: object) -> str:
     return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
-        type(value), "a number",
+        type(value), "a number"
     )

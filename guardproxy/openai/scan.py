@@ -1,4 +1,4 @@
-"""Reading along with a relayed stream: has it ended as it must?
+"""Whether a stream that is relayed has ended as it must.
 
 Here belongs the one definition of a complete stream in the OpenAI family: no error event, and a finish
 reason on every choice, or ``[DONE]`` where an engine leaves finish reasons out.  The bytes themselves go

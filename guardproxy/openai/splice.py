@@ -7,12 +7,11 @@ is encoded anew.
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, final
 
-import orjson
+from guardproxy.openai.strict import dumps, exact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +26,8 @@ class _Drop:
 DROP: Final = _Drop()
 """As a new value: the field is taken out."""
 
+_HIDDEN = re.compile(rb"\\u00[3-7]")
+"""An escape that may stand for a letter of a field's name, all of which are ASCII letters, digits and underscores."""
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _SCALAR = rb"(?:" + _STRING + rb"|-?[0-9][0-9.eE+-]*|true|false|null)"
 
@@ -36,22 +37,28 @@ def splice(body: bytes, doc: dict[str, Any], changes: Mapping[str, Any]) -> byte
 
     The same object comes back where nothing changes.
     """
-    changes = {k: v for k, v in changes.items() if (k in doc if v is DROP else k not in doc or doc[k] != v or type(doc[k]) is not type(v))}
+    changes = {name: value for name, value in changes.items() if _differs(doc, name, value)}
     if not changes:
         return body
     added: list[bytes] = []
     for name, value in changes.items():
         if name not in doc:
-            added.append(orjson.dumps(name) + b":" + orjson.dumps(value))
+            added.append(dumps(name) + b":" + dumps(value))
             continue
         span = None if value is DROP else _span(body, name)
         if span is None:
             return _encode(doc, changes)
-        body = body[: span[0]] + orjson.dumps(value) + body[span[1] :]
+        body = body[: span[0]] + dumps(value) + body[span[1] :]
     if added:
         start = body.index(b"{") + 1
         body = body[:start] + b",".join(added) + (b"," if doc else b"") + body[start:]
     return body
+
+
+def _differs(doc: dict[str, Any], name: str, value: Any) -> bool:
+    if value is DROP or name not in doc:
+        return (name in doc) is (value is DROP)
+    return bool(doc[name] != value) or type(doc[name]) is not type(value)
 
 
 def _span(body: bytes, name: str) -> tuple[int, int] | None:
@@ -63,7 +70,7 @@ def _span(body: bytes, name: str) -> tuple[int, int] | None:
     if not (name.isascii() and name.isidentifier()):
         return None
     key, field = _patterns(name)
-    if body.count(key) != 1 or b"\\u00" in body:
+    if body.count(key) != 1 or (b"\\u00" in body and _HIDDEN.search(body) is not None):
         return None
     match = field.search(body)
     return None if match is None else match.span(1)
@@ -71,11 +78,10 @@ def _span(body: bytes, name: str) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=64)
 def _patterns(name: str) -> tuple[bytes, re.Pattern[bytes]]:
-    key = orjson.dumps(name)
+    key = dumps(name)
     return key, re.compile(re.escape(key) + rb"\s*:\s*(" + _SCALAR + rb")(?=\s*[,}])")
 
 
 def _encode(doc: dict[str, Any], changes: Mapping[str, Any]) -> bytes:
-    merged = {name: value for name, value in {**doc, **changes}.items() if value is not DROP}
-    # not orjson: it rounds whole numbers beyond 64 bits, and a seed may be one
-    return json.dumps(merged, ensure_ascii=False, separators=(",", ":")).encode()
+    # not orjson: it writes an infinite number as null
+    return exact({name: value for name, value in {**doc, **changes}.items() if value is not DROP})

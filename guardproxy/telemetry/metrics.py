@@ -141,7 +141,7 @@ class Metrics(Collector):
             self._cache[record.cache_event] += 1
         if record.gone:
             self._gone += 1
-        if record.attempts:
+        if record.attempts and (record.call is None or record.call.dialect):  # else it was only relayed
             self._count_attempts(record.attempts)
         for name in record.parse_failures:
             if (model := self._models.get(name)) is not None:

@@ -134,8 +134,12 @@ class House:
             if window := options.get("window"):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
             sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, (host.strip("[]"), int(port)))
-            phone = Phone(*await asyncio.open_connection(sock=sock, limit=window or 2**20))
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, (host.strip("[]"), int(port)))
+            except OSError:
+                sock.close()
+                raise
+            phone = Phone(*await asyncio.open_connection(sock=sock, limit=2**16))
         self.phones.append(phone)
         return phone
 
@@ -153,7 +157,7 @@ class House:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that has no event."""
     async with asyncio.timeout(SOON):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it has none
             await asyncio.sleep(0.002)
 
 
@@ -166,9 +170,7 @@ async def echo(request: Request, outlet: Outlet) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    handler: Handler = hello, *, address: str = "127.0.0.1:0", **limits: float
-) -> AsyncIterator[House]:
+async def serving(handler: Handler = hello, *, address: str = "127.0.0.1:0", **limits: float) -> AsyncIterator[House]:
     faults: list[tuple[BaseException, Request | None]] = []
     server = Server(
         handler,
@@ -189,5 +191,3 @@ async def serving(
         if others:
             await asyncio.wait(others, timeout=SOON)
         assert not [task for task in others if not task.done()]
-
-

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
-from tests.net.raw import Clock, certificates
 
 from guardproxy.net.upstream import Limits, Upstream
+from tests.net.raw import Clock, certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,8 +37,8 @@ async def reach(clock: Clock) -> AsyncIterator[Callable[..., Upstream]]:
     """Make upstreams; when the test is over none may hold a place."""
     made: list[Upstream] = []
 
-    def make(url: str, *, ca_file: str | None = None, client_cert: object = None, **limits: float) -> Upstream:
-        settings = Limits(**{"connect": 1.0, **limits})
+    def make(url: str, *, ca_file: str | None = None, client_cert: Any = None, **limits: Any) -> Upstream:
+        settings = replace(Limits(connect=1.0), **limits)
         upstream = Upstream("qwen", url, settings=settings, ca_file=ca_file, client_cert=client_cert, clock=clock)
         made.append(upstream)
         return upstream

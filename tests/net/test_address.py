@@ -9,9 +9,9 @@ import socket
 import ssl
 
 import pytest
-from tests.net.raw import OK, Ear, Peer, ask, replies, serve
 
 from guardproxy.net.address import explain, parse, tls_context
+from tests.net.raw import OK, Ear, Peer, Raw, ask, replies, serve
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class Names:
 
     async def __call__(self, host, port, *, type, proto):  # noqa: A002
         self.asked += 1
-        await asyncio.sleep(5 if self.hang else 0)
+        await asyncio.sleep(5 if self.hang else 0.01)
         if self.error:
             raise self.error
         return [
@@ -97,7 +97,12 @@ class Names:
 async def names(monkeypatch):
     made = Names(0, "127.0.0.1")
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(type(loop), "getaddrinfo", lambda self, *args, **kwargs: made(*args, **kwargs))
+    real = type(loop).getaddrinfo
+
+    def look_up(self, host, *args, **more):
+        return made(host, *args, **more) if host.endswith("model.test") else real(self, host, *args, **more)
+
+    monkeypatch.setattr(type(loop), "getaddrinfo", look_up)
     return made
 
 
@@ -113,7 +118,9 @@ async def test_a_name_is_looked_up_once(reach, names) -> None:
     async with serve(script) as server:
         names.port = server.port
         upstream = reach("http://model.test")
-        asking = [asyncio.create_task(ask(upstream)) for _ in range(5)]
+        leaving, *asking = [asyncio.create_task(ask(upstream)) for _ in range(6)]
+        await asyncio.sleep(0)
+        leaving.cancel()  # does not end it for the others
         await asyncio.sleep(0.05)
         go.set()
         assert {ear.body for ear in await asyncio.gather(*asking)} == {b"ok"}
@@ -142,7 +149,11 @@ async def test_hanging_name_server(reach, names) -> None:
     upstream = reach("http://model.test", connect=0.03)
     got = await upstream.send(b"GET", b"/", [], None, Ear())
     assert got.code == "upstream_timeout"
+    sending = asyncio.create_task(upstream.send(b"GET", b"/", [], None, Ear()))
+    await asyncio.sleep(0.01)
     await upstream.close()
+    assert (await sending).code == "upstream_unreachable"
+    assert names.asked == 1
 
 
 async def test_last_good_address(reach, names, clock) -> None:
@@ -197,7 +208,7 @@ async def test_moved_while_in_use(reach, names, clock) -> None:
         await upstream.send(b"GET", b"/", [], None, ear)
         names.hosts = ("127.0.0.2",)
         upstream._dialer.renew_soon()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
         go.set()
         await ear.heard()
         assert ear.body == b"ok"
@@ -234,19 +245,25 @@ async def test_happy_eyeballs(reach, names) -> None:
         live = socket.create_server(("127.0.0.1", port))
     except OSError:
         pytest.skip("the port is taken on the other address")
-    answering = await asyncio.start_server(lambda reader, writer: writer.write(OK), sock=live)
-    names.port, names.hosts = port, ("127.0.0.9", "127.0.0.1")
-    upstream = reach("http://model.test")
-    began = asyncio.get_running_loop().time()
-    ear = Ear()
-    exchange = await upstream.send(b"GET", b"/", [], None, ear)
-    assert exchange._connection.peer == "127.0.0.1"
-    assert asyncio.get_running_loop().time() - began < 0.6
-    exchange.cancel()
-    answering.close()
-    for one in [full, *stuffing]:
-        one.close()
-    await asyncio.sleep(0.01)
+
+    async def script(peer: Peer) -> None:
+        await peer.gone()
+
+    raw = Raw(script)
+    answering = await asyncio.start_server(raw.play, sock=live)
+    try:
+        names.port, names.hosts = port, ("127.0.0.9", "127.0.0.1")
+        began = asyncio.get_running_loop().time()
+        exchange = await reach("http://model.test").send(b"GET", b"/", [], None, Ear())
+        assert not hasattr(exchange, "code"), exchange
+        assert exchange._connection.peer == "127.0.0.1"
+        assert asyncio.get_running_loop().time() - began < 0.6
+        exchange.cancel()
+    finally:
+        answering.close()
+        for one in [full, *stuffing]:
+            one.close()
+        await asyncio.sleep(0.01)
 
 
 # -- TLS
@@ -286,6 +303,14 @@ async def test_tls_that_does_not_verify(reach, certs, name, words) -> None:
         assert "TLS" in got.message
         assert words in got.message
         assert server.peers == []
+
+
+async def test_tls_to_a_name_that_ssl_refuses(reach, names, certs) -> None:
+    """Whatever the library raises, a fault comes out and the socket does not stay open."""
+    async with serve(replies(OK), tls=server_tls(certs, "server")) as server:
+        names.port = server.port
+        got = await reach("https://.model.test").send(b"GET", b"/", [], None, Ear())
+        assert got.code == "upstream_unreachable"
 
 
 async def test_tls_by_nobody_we_know(reach, certs) -> None:

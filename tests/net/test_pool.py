@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.net.raw import OK, Ear, Peer, ask, replies, send, serve
 
 from guardproxy.core.values import Fault, Kind
+from tests.net.raw import OK, Ear, Peer, ask, replies, send, serve
 
-HELD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no"
+
+class Then(Ear):
+    """A sink that does something at the end."""
+
+    def __init__(self, then) -> None:
+        super().__init__()
+        self.then = then
+
+    def end(self) -> None:
+        super().end()
+        self.then(self)
 
 
 def holding(go: asyncio.Event):
@@ -55,9 +65,10 @@ async def test_last_in_first_out(reach) -> None:
             await ear.heard()
         assert upstream.idle == 2
         assert list(upstream._pool.idle) == [one, two]
-        third = await send(upstream, Ear())
+        ear = Ear()
+        third = await send(upstream, ear)
         assert third._connection is two
-        await third.sink.heard()
+        await ear.heard()
 
 
 async def test_idle_connections_expire(reach) -> None:
@@ -105,18 +116,16 @@ async def test_bounded_and_fair(reach) -> None:
     go = asyncio.Event()
     async with serve(holding(go)) as server:
         upstream = reach(server.url, pool_size=1)
-        ears = [Ear() for _ in range(4)]
-        order: list[int] = []
-        for number, ear in enumerate(ears):
-            ear.end = lambda number=number, ear=ear: (order.append(number), ear.over.set())
+        order: list[Ear] = []
+        ears = [Then(order.append) for _ in range(4)]
         tasks = [await start(upstream, ear) for ear in ears]
         await asyncio.sleep(0.02)
         assert repr(upstream) == "<Upstream qwen: open 1, idle 0, waiting 3>"
         go.set()
         await asyncio.gather(*tasks)
         for ear in ears:
-            await asyncio.wait_for(ear.over.wait(), 2)
-        assert order == [0, 1, 2, 3]
+            await ear.heard()
+        assert order == ears
         assert len(server.peers) == 1
 
 
@@ -156,13 +165,12 @@ async def test_a_place_set_free_goes_to_who_waits(reach) -> None:
     go = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.request()
-        if peer.number == 1:
-            peer.fin()
-            return
-        await go.wait()
-        await peer.send(OK)
-        await peer.gone()
+        while await peer.request():
+            if peer.number == 1:
+                peer.fin()
+                return
+            await go.wait()
+            await peer.send(OK)
 
     async with serve(script) as server:
         upstream = reach(server.url, pool_size=1)
@@ -195,12 +203,11 @@ async def test_leaving_the_queue(reach) -> None:
         go.set()
         await last.sink.heard()
         assert upstream.open == upstream.idle == 1
-        second = Ear()
-        await send(upstream, second)
-        waiter = await start(upstream, Ear())
-        second.end = waiter.cancel  # handed the connection itself, and leaves
+        leaving: list[asyncio.Task] = []
+        await send(upstream, Then(lambda _: leaving[0].cancel()))
+        leaving.append(await start(upstream, Ear()))  # is handed the connection itself, and leaves
         await asyncio.sleep(0.03)
-        assert waiter.cancelled()
+        assert leaving[0].cancelled()
         assert upstream.open == upstream.idle == 1
 
 
@@ -208,11 +215,9 @@ async def test_handed_a_connection_that_has_died(reach) -> None:
     """Between being handed on and being used a connection may die: its place opens another."""
     go = asyncio.Event()
     async with serve(holding(go)) as server:
-        upstream, first, second = reach(server.url, pool_size=1), Ear(), Ear()
-        exchange = await send(upstream, first)
-        connection = exchange._connection
+        upstream, second = reach(server.url, pool_size=1), Ear()
+        await send(upstream, Then(lambda _: [one.drop() for one in list(upstream._pool.all)]))
         waiter = await start(upstream, second)
-        first.end = lambda: connection._abandon()
         go.set()
         assert not (await waiter).reused
         await second.heard()
@@ -233,9 +238,10 @@ async def test_a_dead_connection_is_not_used(reach) -> None:
     async with serve(script) as server:
         upstream = reach(server.url)
         for _ in range(3):
-            exchange = await send(upstream, Ear())
+            ear = Ear()
+            exchange = await send(upstream, ear)
             assert not exchange.reused
-            await exchange.sink.heard()
+            await ear.heard()
             await asyncio.sleep(0.03)
             assert upstream.open == 0
 

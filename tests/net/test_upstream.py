@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 
 import pytest
-from tests.net.raw import OK, Ear, Peer, ask, replies, serve
 
 from guardproxy.core.values import Kind
 from guardproxy.net.upstream import Upstream
+from tests.net.raw import OK, Ear, Peer, ask, replies, serve
 
 
 async def fault(upstream):
@@ -102,25 +103,26 @@ async def test_leaving_while_connecting(reach) -> None:
             one.close()
 
 
-async def test_leaving_at_any_turn_of_connecting(reach) -> None:
+@pytest.mark.parametrize("secured", [False, True])
+async def test_leaving_at_any_turn_of_connecting(reach, certs, secured) -> None:
     """Whichever round of the loop the caller leaves in, nothing stays open."""
     gone = 0
 
     async def script(peer: Peer) -> None:
         nonlocal gone
-        if await peer.request():
-            await peer.send(OK)
-        await peer.gone()
+        assert await peer.gone()
         gone += 1
 
-    async with serve(script) as server:
-        for turns in range(12):
-            upstream, ear = reach(server.url), Ear()
+    tls = None
+    if secured:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certs / "server.pem")
+    async with serve(script, tls=tls) as server:
+        for turns in range(20):
+            upstream, ear = reach(server.url, ca_file=str(certs / "ca.pem")), Ear()
             task = asyncio.create_task(upstream.send(b"POST", b"/v1/x", [], b"{}", ear))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            if task.done():
-                task.result().cancel()
             task.cancel()
             await asyncio.wait([task])
             if not task.cancelled():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from guardproxy.core.values import Attempt, Call, Kind, News, Record, Reply, Target
+from guardproxy.dialects.chat import Chat
 from guardproxy.telemetry.exposition import registry_of
 from guardproxy.telemetry.metrics import CODES, Metrics
 
@@ -50,7 +51,7 @@ def book():
 def call(**fields: Any) -> Call:
     some: dict[str, Any] = {
         "id": "r1", "method": "POST", "path": "/v1/chat/completions", "query": "", "headers": [], "body": b"{}",
-        "doc": {}, "dialect": None, "upstream": "llama", "mode": "creative",
+        "doc": {}, "dialect": Chat(), "upstream": "llama", "mode": "creative",
     }  # fmt: skip
     return Call(**some | fields)
 
@@ -311,3 +312,9 @@ def test_after_a_reload_counts_go_on(book):
 
 def test_a_registry_takes_it(book):
     assert any(family.name == "llm_requests" for family in registry_of(book.metrics).collect())
+
+
+def test_what_is_only_relayed_is_no_inference(book):
+    """A failing file upload says nothing about how many calls a model answers."""
+    moved = book.moved(record(attempt("qwen", Kind.FAILURE), call=call(dialect=None)))
+    assert not any(name.startswith(("llm_", "guardproxy_attempts")) for name in moved)

@@ -1,0 +1,62 @@
+"""The book that is kept of one call.
+
+Here belongs what is written down while a call lives: each attempt, what was judged, where the answer came from.
+Who reads it (metrics, log, the answer's own header fields) is not known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Call, Kind, News, Reply, Target
+
+
+@final
+@dataclass(slots=True)
+class Attempt:
+    """One line of the record: an upstream was asked, and this came of it."""
+
+    upstream: str
+    model: str
+    label: str
+    kind: Kind
+    started: float
+    seconds: float
+    first: float | None = None
+    """Seconds to the first event."""
+
+
+@final
+@dataclass(slots=True)
+class Record:
+    """Everything worth knowing about one call once it is over; told to the sinks exactly once."""
+
+    started: float
+    call: Call | None = None
+    reply: Reply | None = None
+    target: Target | None = None
+    """The last one asked, or the one whose kept answer was served; None where nobody was."""
+    attempts: list[Attempt] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
+    parse_failures: list[str] = field(default_factory=list)
+    """The upstream of each answer that was not valid."""
+    asks_again: int = 0
+    retries: int = 0
+    cache: str = ""
+    """The value of ``Cache-Status`` behind the cache's name; empty where no cache was asked."""
+    cache_event: str = ""
+    """``hit``, ``miss`` or nothing (bypassed)."""
+    age: int = 0
+    json: str = ""
+    fallback: str = ""
+    """The schema whose fallback was answered."""
+    usage: dict[str, Any] | None = None
+    asking: bool = False
+    """Whether an attempt is under way that is not in `attempts` yet."""
+    committed: bool = False
+    """Whether status and header fields have left before the answer was known."""
+    gone: bool = False
+    """Whether the caller left before the end."""
+    ended: float = 0.0

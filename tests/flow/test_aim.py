@@ -1,0 +1,157 @@
+"""Turning a call to where it goes: what is rewritten on the way, and what is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from guardproxy.core.values import Call, Record, Target
+from guardproxy.flow.aim import Aim, Outfit
+from guardproxy.guards.modes import Mode
+from tests.flow.playbook import House
+
+AIM = Aim({})
+FAST = Target("qwen", "qwen-id", "fast", {"temperature": 0.3}, {"max_tokens": 512})
+
+
+def call(doc: dict | None = None, *headers: tuple[str, str], target: str = "/v1/chat/completions") -> Call:
+    got = House().read(json.dumps(doc or {"model": "fast"}).encode(), headers=headers, target=target)
+    assert isinstance(got, Call)
+    return got
+
+
+def sent(doc: dict, target: Target = FAST, aim: Aim = AIM) -> dict:
+    return json.loads(aim(call(doc), target).body)
+
+
+def named(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key.lower() == name]
+
+
+def test_nothing_to_rewrite():
+    """The same bytes go on as the same object."""
+    one = call({"model": "qwen-id", "temperature": 1})
+    assert AIM(one, Target("qwen", "qwen-id", "fast", FAST.params, FAST.caps)).body is one.body
+    one = call({"model": "anything", "mode": "fast"})
+    assert AIM(replace(one, mode_in="field", named_mode=False), Target("qwen", mode="fast")).body is one.body
+
+
+@pytest.mark.parametrize(
+    "doc, has, lacks",
+    [
+        ({"model": "fast"}, {"model": "qwen-id", "temperature": 0.3, "max_tokens": 512}, ()),
+        ({"model": "fast", "temperature": 1}, {"temperature": 1}, ()),
+        ({"model": "fast", "temperature": 0}, {"temperature": 0}, ()),
+        ({"model": "fast", "temperature": None}, {"temperature": 0.3}, ()),
+        ({"model": "fast", "max_tokens": 100}, {"max_tokens": 100}, ()),
+        ({"model": "fast", "max_tokens": 1000}, {"max_tokens": 512}, ()),
+        ({"model": "fast", "max_completion_tokens": 1000}, {"max_completion_tokens": 512}, ("max_tokens",)),
+        ({"model": "fast", "max_completion_tokens": 100}, {"max_completion_tokens": 100}, ("max_tokens",)),
+        ({"model": "fast", "max_tokens": None}, {"max_tokens": 512}, ()),
+        ({"model": "fast", "max_tokens": True}, {"max_tokens": 512}, ()),
+        ({"model": "qwen"}, {"model": "qwen-id"}, ("temperature", "max_tokens")),
+    ],
+)
+def test_params_and_caps(doc, has, lacks):
+    """What the caller wrote beats the mode's params, the mode's caps beat what he wrote; an upstream has neither."""
+    body = sent(doc)
+    assert has.items() <= body.items()
+    assert not set(lacks) & set(body)
+
+
+def test_a_downshift_brings_params_and_caps():
+    """A call that is moved to a mode is a call of that mode."""
+    assert sent({"model": "llama"}, replace(FAST, moved_from="creative"))["max_tokens"] == 512
+    assert sent({"model": "llama"}, replace(FAST, params={"max_tokens": 9000}, moved_from="x"))["max_tokens"] == 512
+
+
+def test_embeddings_have_no_temperature():
+    """A mode's params are for models that write: other calls would be refused for fields that they do not know."""
+    body = json.loads(AIM(call({"model": "fast", "input": "x"}, target="/v1/embeddings"), FAST).body)
+    assert body == {"model": "qwen-id", "input": "x"}
+
+
+def test_the_model_that_is_served():
+    """Its id replaces what the caller wrote, and is put in where he wrote none; none configured, none put in."""
+    assert sent({"mode": "fast"})["model"] == "qwen-id"
+    assert sent({"model": "fast"}, replace(FAST, model=""))["model"] == "fast"
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_the_mode_follows(forward):
+    """In the field or the header in which it came: rewritten, or stripped for servers that refuse unknown fields."""
+    aim = Aim({}, forward=forward)
+    moved = replace(FAST, moved_from="creative")
+    body = sent({"mode": "creative"}, moved, aim)
+    assert body.get("mode") == ("fast" if forward else None)
+    assert ("mode" in body) is forward
+    ask = aim(call({"model": "x"}, ("x-llm-mode", "creative")), moved)
+    assert named(ask.headers, b"x-llm-mode") == ([b"fast"] if forward else [])
+    assert "mode" not in json.loads(ask.body)
+    both = aim(call({"model": "x", "mode": "balanced"}, ("X-LLM-Mode", "creative")), moved)
+    assert json.loads(both.body).get("mode") == ("fast" if forward else None)
+    none = aim(call({"model": "fast", "mode": None}), replace(FAST))
+    assert ("mode" in json.loads(none.body)) is forward
+
+
+def test_an_upstream_without_a_mode():
+    """Where there is no mode to write, what the caller wrote stays."""
+    plain = Target("qwen", "qwen-id")
+    one = call({"model": "x", "mode": "own"}, target="/qwen/v1/chat/completions")
+    assert json.loads(AIM(one, plain).body)["mode"] == "own"
+    one = call({"model": "x"}, ("X-LLM-Mode", "own"), target="/qwen/v1/chat/completions")
+    assert named(AIM(one, plain).headers, b"x-llm-mode") == [b"own"]
+
+
+def test_credentials():
+    """`api_key` replaces the caller's credentials towards that upstream, in every spelling, and nowhere else."""
+    aim = Aim({"qwen": Outfit("k2", (("X-Team", "a"),))})
+    one = call(None, ("AUTHORIZATION", "Bearer k1"), ("api-key", "k1"), ("X-API-Key", "k1"), ("x-team", "b"))
+    headers = aim(one, FAST).headers
+    assert named(headers, b"authorization") == [b"Bearer k2"]
+    assert named(headers, b"x-team") == [b"a"]
+    assert not named(headers, b"api-key") + named(headers, b"x-api-key")
+    assert named(aim(one, Target("llama")).headers, b"authorization") == [b"Bearer k1"]
+    assert named(one.headers, b"authorization") == [b"Bearer k1"]
+
+
+def test_every_request_has_its_id_and_asks_for_plain_bytes():
+    """What has to be read must not come compressed; the id goes along, once."""
+    headers = AIM(call(None, ("Accept-Encoding", "gzip"), ("X-Request-Id", "r1")), FAST).headers
+    assert named(headers, b"accept-encoding") == [b"identity"]
+    assert named(headers, b"x-request-id") == [b"r1"]
+
+
+def test_relayed_calls_are_left_alone():
+    """Body and encodings of a path that is only relayed are between the caller and the upstream."""
+    one = call(None, ("Accept-Encoding", "gzip"), target="/qwen/v1/files")
+    ask = AIM(one, Target("qwen", "qwen-id"))
+    assert ask.body is one.body
+    assert ask.relay
+    assert named(ask.headers, b"accept-encoding") == [b"gzip"]
+
+
+@pytest.mark.parametrize("stream, whole, relay", [(True, False, True), (True, True, False), (False, False, False)])
+def test_what_may_be_relayed(stream, whole, relay):
+    """Events of a stream that nobody has to judge whole."""
+    assert AIM(replace(call(), stream=stream, whole=whole), FAST).relay is relay
+
+
+def test_a_big_number_and_a_nested_namesake():
+    """A seed beyond 2^53 and a tool's own `model` reach the model as they were written."""
+    body = b'{"tools":[{"model": "inner"}],"model" : "fast","seed":123456789012345678901}'
+    got = House().read(body)
+    assert isinstance(got, Call)
+    ask = AIM(got, replace(FAST, params={}, caps={}))
+    assert json.loads(ask.body) == {**json.loads(body), "model": "qwen-id"}
+
+
+def test_the_whole_way():
+    """From a request that names a mode to what its upstream reads."""
+    house = House(mode_of={"one": Mode("llama", {"top_p": 0.5}), "two": Mode("qwen")}, forward=False)
+    got = house.admit(Record(0.0), b'{"mode":"one","messages":[]}')
+    assert isinstance(got, Call)
+    ask = house.rules.aim(got, got.targets[0])
+    assert json.loads(ask.body) == {"model": "llama-id", "messages": [], "top_p": 0.5}

@@ -1,0 +1,51 @@
+"""The verdict on a model, and what it means for calls."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardproxy.core.values import Refusal, Target
+from guardproxy.guards.health import Check, Health, Pulse, Settings
+
+
+def check(ok: bool, at: float = 1.0) -> Check:
+    return Check(at, ok=ok, seconds=0.85, reason="" if ok else "timeout")
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, 4), st.integers(1, 4))
+def test_hysteresis(checks, rise, fall):
+    """The first check is the verdict; after it `fall` failures in a row make ill, and `rise` successes well."""
+    pulse, verdict, run = Pulse(Settings(rise=rise, fall=fall)), None, 0
+    for number, ok in enumerate(checks):
+        run = run + 1 if number and checks[number - 1] is ok else 1
+        before = verdict
+        if verdict is None or (verdict and not ok and run >= fall) or (not verdict and ok and run >= rise):
+            verdict = ok
+        assert pulse.take(check(ok)) is (verdict is not before)
+        assert pulse.healthy is verdict
+
+
+def test_advice():
+    """Ill: advised against, softly; unknown or well: nothing to say."""
+    health = Health(Settings(), ["a"])
+    assert health.permit(Target("a"), 0.0) is None
+    assert health.state(0.0)["a"] == {"status": "unknown", "checked": None, "latency_ms": None, "reason": None}
+    news = health.take("a", check(ok=False))
+    assert news is not None
+    assert (news.what, news.subject, news.old, news.new, news.reason) == ("health", "a", "unknown", "unhealthy", "timeout")
+    refusal = health.permit(Target("a"), 2.0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.soft
+    assert not health.available("a", 2.0)
+    assert health.state(3.0)["a"] == {"status": "unhealthy", "checked": 2.0, "latency_ms": 850, "reason": "timeout"}
+    assert repr(health.pulses["a"]) == "<Pulse unhealthy, 0 against it>"
+
+
+def test_news_only_where_something_changed():
+    """The same verdict again is no news."""
+    health = Health(Settings(fall=2), ["a"])
+    told = [health.take("a", check(ok)) for ok in (True, True, False, True, False, False, False, True)]
+    assert [None if one is None else (one.old, one.new) for one in told] == [
+        ("unknown", "healthy"), None, None, None, None, ("healthy", "unhealthy"), None, ("unhealthy", "healthy"),
+    ]  # fmt: skip

@@ -1,0 +1,220 @@
+"""No answer passes that breaks the schema it was asked for with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from guardproxy.core.jsonschema import InvalidSchema
+from guardproxy.core.values import Answer, Call, Record, Reply
+from guardproxy.guards.schema import COMPILED, JsonGuard, Settings, declare, problem_with
+from tests.flow.playbook import GUARDED, SCHEMA, House, answered, code, completion, said
+
+OBJECT = {"type": "json_object"}
+
+
+def asked(doc: dict, **how) -> Call | Reply:
+    return House(fallback={"x": 7}).admit(Record(0.0), json.dumps({"model": "creative", **doc}).encode(), **how)
+
+
+def wanted(schema: object, **more: object) -> dict:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, **more}}}
+
+
+@pytest.mark.parametrize("doc", [{}, {"response_format": None}, {"response_format": {"type": "text"}}, {"response_format": {}}])
+def test_who_asks_for_nothing_is_not_judged(doc):
+    """No schema, no verdict, and a stream may leave as it comes."""
+    call = asked(doc)
+    assert isinstance(call, Call)
+    assert (call.schema, call.whole) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "doc, headers, name",
+    [
+        ({"response_format": OBJECT}, (), "json_object"),
+        (wanted(SCHEMA), (), "n"),
+        ({}, GUARDED, "brief"),
+        ({"response_format": OBJECT}, GUARDED, "brief"),
+    ],
+)
+def test_where_a_schema_comes_from(doc, headers, name):
+    """The caller's header or his route, else his `response_format`; then the whole answer is waited for."""
+    call = asked(doc, headers=headers)
+    assert isinstance(call, Call)
+    assert call.schema is not None
+    assert (call.schema.name, call.whole) == (name, True)
+
+
+@pytest.mark.parametrize(
+    "schema, says",
+    [
+        (3, "invalid_schema"),
+        (None, "invalid_schema"),
+        ({"type": "nonsense"}, "invalid_schema"),
+        ({"$ref": "http://example.com/s.json"}, "invalid_schema"),
+        ({"$ref": "file:///etc/passwd"}, "invalid_schema"),
+        ({"$schema": "http://example.com/draft"}, "invalid_schema"),
+        ({"minimum": 10**40}, None),
+        ({"const": 10**40}, None),
+    ],
+)
+def test_a_schema_that_is_none(schema, says):
+    """400 before anybody is asked, and nothing is fetched from anywhere; numbers may be as large as they like."""
+    got = asked(wanted(schema))
+    if says is None and isinstance(got, Call):
+        return
+    assert isinstance(got, Reply)
+    assert (got.status, code(got)) == (400, says or "invalid_schema")
+    assert json.loads(got.body)["error"]["param"] == "response_format"
+
+
+def test_an_unknown_name():
+    """The message lists those there are."""
+    reply = asked({}, headers=[("X-Guardproxy-Schema", "nobody")])
+    assert isinstance(reply, Reply)
+    assert (reply.status, code(reply)) == (400, "invalid_schema")
+    assert "brief" in json.loads(reply.body)["error"]["message"]
+
+
+def test_what_cannot_be_judged_is_not():
+    """Embeddings and relayed calls have no text."""
+    call = asked({"response_format": OBJECT, "input": "x"}, target="/v1/embeddings", headers=GUARDED)
+    assert isinstance(call, Call)
+    assert call.schema is None
+
+
+def judged(answer: Answer, doc: dict | None = None, settings: Settings | None = None, **how):
+    house = House(json_guard=settings, fallback={"x": 7})
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", **(doc or {})}).encode(), **how)
+    assert isinstance(call, Call)
+    assert call.dialect is not None
+    read = call.dialect.examine(call, answer)
+    assert isinstance(read, Answer)
+    return house.json.judge(call, read)
+
+
+@pytest.mark.parametrize(
+    "text, note",
+    [
+        ('{"x": 1}', None),
+        (' \n{"x": 1, "y": [null]} ', None),
+        ("{}", "does not satisfy the schema"),
+        ('{"x": "1"}', "does not satisfy the schema"),
+        ('{"x": 1} and more', "not valid JSON"),
+        ('```json\n{"x": 1}\n```', "not valid JSON"),
+        ('{"x": 1, "x": 2}', "not valid JSON"),
+        ('{"x": NaN}', "not valid JSON"),
+        ('{"x": 1, "y": 1e999}', "not valid JSON"),
+        ('{"x": 1', "not valid JSON"),
+        ("", "not valid JSON"),
+        (None, "not valid JSON"),
+        ('{"x": 1, "y": "\\ud800"}', "not valid JSON"),
+        ("[" * 5000, "not valid JSON"),
+    ],
+)
+def test_the_verdict(text, note):
+    """JSON as strict readers have it, and nothing but it; a note says what is wrong in words for the model."""
+    verdict = judged(said(1.0, text), headers=GUARDED)
+    assert verdict.note is None if note is None else note in verdict.note
+    assert (verdict.label, verdict.flawed) == (("valid", False) if note is None else ("invalid", True))
+
+
+def test_tool_calls_say_nothing():
+    """An answer that calls a tool instead of speaking is not judged; among others those that speak are."""
+    assert judged(said(1.0, None, tool_calls=[{"id": "t"}]), headers=GUARDED).label == "unchecked"
+    doc = completion("{}")
+    doc["choices"].append({"index": 1, "message": {"tool_calls": [{}]}, "finish_reason": "tool_calls"})
+    verdict = judged(answered(1.0, 200, json.dumps(doc).encode()), headers=GUARDED)
+    assert verdict.note.startswith("choice 0: it does not satisfy")
+
+
+def test_any_object():
+    """`json_object` asks for an object, and no more."""
+    assert judged(said(1.0, "{}"), {"response_format": OBJECT}).label == "valid"
+    assert "not a JSON object but list" in judged(said(1.0, "[]"), {"response_format": OBJECT}).note
+
+
+def test_lenient():
+    """`strict_schema: false`: the wrong shape passes, flawed; what is no JSON does not."""
+    lenient = Settings(strict_schema=False)
+    verdict = judged(said(1.0, "{}"), settings=lenient, headers=GUARDED)
+    assert (verdict.label, verdict.note, verdict.flawed) == ("unchecked", None, True)
+    assert judged(said(1.0, "no"), settings=lenient, headers=GUARDED).note is not None
+
+
+def test_many_problems_are_told_briefly():
+    """The model is not told of a hundred choices at once."""
+    doc = completion("no")
+    doc["choices"] = [{**doc["choices"][0], "index": number} for number in range(100)]
+    assert judged(answered(1.0, 200, json.dumps(doc).encode()), headers=GUARDED).note.count("choice ") == 5
+
+
+def test_fallbacks():
+    """As declared, for the schema of that name; for an app's own of that name only if it satisfies that too."""
+    house = House(fallback={"x": 7})
+
+    def rescued(doc: dict, **how) -> Reply | None:
+        record = Record(0.0)
+        call = house.admit(record, json.dumps({"model": "creative", **doc}).encode(), **how)
+        assert isinstance(call, Call)
+        return house.json.rescue(call, record, 5.0)
+
+    reply = rescued({}, headers=GUARDED)
+    assert reply is not None
+    doc = json.loads(reply.body)
+    assert (doc["choices"][0]["message"]["content"], doc["created"], doc["model"]) == ('{"x":7}', 1005, "creative")
+    assert rescued(wanted(SCHEMA, name="brief")) is not None
+    assert rescued(wanted({"type": "object", "required": ["y"]}, name="brief")) is None
+    assert rescued(wanted(SCHEMA)) is None
+    assert rescued(wanted(SCHEMA, name=["odd"])) is None
+    assert rescued({"response_format": OBJECT}) is None
+    assert rescued({}) is None
+    house.json.settings = Settings(fallback_enabled=False)
+    assert rescued({}, headers=GUARDED) is None
+
+
+def test_declared():
+    """A fallback that breaks its own schema is found at start, not in the outage."""
+    with pytest.raises(ValueError, match="x"):
+        declare("n", SCHEMA, {"y": 1})
+    with pytest.raises(InvalidSchema):
+        declare("n", {"type": "nonsense"}, None)
+    assert declare("n", SCHEMA, None).fallback is None
+    assert declare("n", {"const": 10**30}, 10**30).fallback == b"1" + b"0" * 30
+    assert declare("a", SCHEMA, None).digest == declare("b", dict(SCHEMA), None).digest
+
+
+def test_schemas_are_compiled_once():
+    """The same schema in the next request costs nothing; many different ones do not fill the memory."""
+    guard = JsonGuard(Settings(), {})
+    house = House()
+    call = house.read()
+    assert isinstance(call, Call)
+    for number in range(COMPILED + 10):
+        call.doc = wanted({"const": number})
+        guard.admit(call, Record(0.0), 0.0)
+    assert len(guard._compiled) == COMPILED
+    first = call.schema
+    guard.admit(call, Record(0.0), 0.0)
+    assert first is not None
+    assert call.schema is not None
+    assert call.schema.check is first.check
+
+
+def test_text_that_is_no_text():
+    """Half a surrogate is an invalid answer, not a crash."""
+    assert problem_with("\ud800", declare("n", {}, None))[1] is False
+
+
+def test_state():
+    """Settings, and which schemas have a fallback."""
+    assert House(fallback={"x": 7}).json.state(0.0) == {
+        "max_retries": 3,
+        "backoff_base": 1.0,
+        "jitter": 0.5,
+        "fallback_enabled": True,
+        "strict_schema": True,
+        "schemas": {"brief": {"fallback": True}},
+    }
