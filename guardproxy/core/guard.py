@@ -31,6 +31,8 @@ class Guard:
     """One rule of the house; it may speak at these moments of a call."""
 
     name: str = ""
+    refuses: str = ""
+    """Why this guard says that an upstream is not available, in a word."""
     needed: bool = False
     """Whether no call can do without it, whatever ``X-Guardproxy-Skip`` or its route says."""
 
@@ -102,6 +104,10 @@ class Parts:
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked."""
         return all(guard.available(upstream, now) for guard in self.guards)
+
+    def why(self, upstream: str, now: float) -> str:
+        """The reason of the last guard that would not let *upstream* be asked: the one that can also refuse it."""
+        return next((g.refuses for g in reversed(self.guards) if not g.available(upstream, now)), "")
 
     def due(self, upstream: str, now: float) -> bool:
         """Whether any guard waits for a probe of *upstream*."""

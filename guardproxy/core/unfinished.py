@@ -52,8 +52,10 @@ class Completed(NamedTuple):
     """Containers that are open; they lie inside each other, each the last child of the one before."""
     last: str
     """What the last value of the innermost is: `CLOSED`, `TEXT`, `NUMBER` or `UNKNOWN`."""
+    quoted: bool
+    """Whether it stops within quotes: in a text, or in a name."""
     end: int
-    """Where the document ended, if it did; else -1."""
+    """Where the document ended, if it did; else -1. Of a number or a word nobody knows whether it goes on."""
 
 
 @final
@@ -82,16 +84,15 @@ class Unfinished:
         bare = bare[: len(bare) - len(scalar)]
         if self._follow(bare):
             end = self._end(text)
-            return Completed(text[:end], 0, CLOSED, end)
+            return Completed(text[:end], 0, CLOSED, False, end)
         known = len(text) - len(begun) - len(scalar)
         self._seen = known
         bare = (self._before + bare).rstrip(_BLANK)
         self._before = bare[:-1].rstrip(_BLANK)[-1:] + bare[-1:]
         whole, last = self._last(text, known, begun, scalar)
-        depth = len(self._open)
-        ended = depth == 0 and last == CLOSED
+        ended = self._before[-1:] == "$" and not (self._open or begun or scalar)
         closers = "".join("}" if one == "{" else "]" for one in reversed(self._open))
-        return Completed(whole + closers, depth, last, len(text) if ended else -1)
+        return Completed(whole + closers, len(self._open), last, bool(begun), len(text) if ended else -1)
 
     def _follow(self, bare: str) -> bool:
         """Open and close containers; tell whether the outermost was closed."""

@@ -44,9 +44,11 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
 class _Pursuit:
     """What one call has come to so far."""
 
-    __slots__ = ("call", "last", "now", "places", "record", "retries", "rules", "until")
+    __slots__ = ("asked", "call", "last", "now", "places", "record", "retries", "rules", "until")
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
+        self.asked = call
+        """As it was admitted: without what was added to the conversation since."""
         self.call = call
         self.rules = rules
         self.record = record
@@ -202,7 +204,7 @@ class _Pursuit:
         return Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
 
     def _rescued(self) -> Reply | None:
-        return self.rules.rescue(self.call, self.record, self.now)
+        return self.rules.rescue(self.asked, self.record, self.now)
 
     def _final(self, outcome: Outcome) -> Reply:
         """Pass on what an upstream or the way to it had to say."""

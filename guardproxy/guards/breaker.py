@@ -72,6 +72,7 @@ class Breaker(Guard):
     """One circuit for each upstream."""
 
     name = "breaker"
+    refuses = "circuit_open"
 
     def __init__(self, settings: Settings, upstreams: Iterable[str], lease: float = LEASE) -> None:
         self.settings = settings

@@ -24,6 +24,7 @@ from guardproxy.openai.fields import kept
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from guardproxy.core.lru import Entry
     from guardproxy.core.values import Call, News, Record, Target
 
 OVERHEAD = 700
@@ -111,7 +112,9 @@ class Cache(Guard):
         if "no-cache" in asks:
             record.cache = "fwd=request"
             return _not_cached(record) if "only-if-cached" in asks else call
-        entry = self.entries.get(call.key, now)
+        entry = self._wanted(call, now) if target.moved_from else None
+        if entry is None:
+            entry = self.entries.get(call.key, now)
         if entry is not None and now - entry.stored <= seconds_of(asks.get("max-age"), float("inf")):
             record.cache_event = "hit"
             record.cache = f"hit; ttl={int(entry.expires - now)}"
@@ -124,8 +127,11 @@ class Cache(Guard):
         """An answer that has expired, where that is better than none."""
         if not call.key or not self.settings.stale_if_error_seconds:
             return None
-        entry = self.entries.stale(call.key, now)
-        if entry is None or not _may_be_stale(call.cache_control, now - entry.stored):
+        for target in sorted(call.targets, key=_moved):  # what was asked for, if there is any of it
+            entry = self.entries.stale(self.key(call, target), now)
+            if entry is not None and _may_be_stale(call.cache_control, now - entry.stored):
+                break
+        else:
             return None
         record.cache = f"hit; ttl={-ceil(now - entry.expires)}; detail=stale-if-error"
         return _shown(entry.value, "stale", int(now - entry.stored), record)
@@ -195,6 +201,11 @@ class Cache(Guard):
         written = b"".join([b"guardproxy 1\0", *(b"%d:%b" % (len(part), part) for part in parts)])
         return blake2b(written, digest_size=32).digest()
 
+    def _wanted(self, call: Call, now: float) -> Entry[Kept] | None:
+        """What the mode that was asked for answered before: better than what the one in its place has to say."""
+        asked = next((target for target in call.targets if not target.moved_from), None)
+        return None if asked is None else self.entries.get(self.key(call, asked), now)
+
     def _may_be_kept(self, doc: dict[str, Any]) -> bool:
         if any(doc.get(name) for name in STATEFUL):
             return False
@@ -222,6 +233,10 @@ def _may_be_stale(cache_control: str, age: float) -> bool:
     """Whether the caller takes an answer of this age where there is no other; ``no-cache`` and ``max-age`` bind."""
     asks = directives(cache_control) if cache_control else _NOTHING
     return "no-cache" not in asks and age <= seconds_of(asks.get("max-age"), float("inf"))
+
+
+def _moved(target: Target) -> bool:
+    return bool(target.moved_from)
 
 
 _NOTHING: dict[str, str] = {}

@@ -93,6 +93,7 @@ class Health(Guard):
     """Keeps calls away from models that are known to be ill, as long as another one can be asked."""
 
     name = "health"
+    refuses = "unhealthy"
 
     def __init__(self, settings: Settings, upstreams: Iterable[str]) -> None:
         self.settings = settings

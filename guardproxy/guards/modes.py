@@ -145,6 +145,7 @@ class Modes(Guard):
         automatic: bool = True,
         available: Callable[[str, float], bool],
         due: Callable[[str, float], bool],
+        why: Callable[[str, float], str] = lambda _upstream, _now: "",
     ) -> None:
         self.settings = settings
         self.names = list(modes)
@@ -153,6 +154,7 @@ class Modes(Guard):
         self._automatic = automatic
         self._available = available
         self._due = due
+        self._why = why
         self._index = {name: index for index, name in enumerate(self.names)}
         self._upstreams = [mode.upstream for mode in modes.values()]
         self.ceiling = Ceiling(self._upstreams, settings) if modes else None
@@ -243,7 +245,7 @@ class Modes(Guard):
         if self._due(self._upstreams[index], now) and ceiling.held is None:
             order.remove(index)
             order.insert(0, index)
-        reason = ceiling.reason if start > index else "circuit_open"
+        reason = ceiling.reason if start > index else self._why(self._upstreams[index], now) or "circuit_open"
         places = [self._targets[asked, self.names[given]] for given in order]
         first = places[0]
         if first.moved_from:
@@ -289,6 +291,7 @@ def _build(settings: Settings, parts: Parts) -> Modes:
         automatic=automatic,
         available=parts.available,
         due=parts.due,
+        why=parts.why,
     )
 
 

@@ -75,9 +75,11 @@ def parse(url: str) -> Address:
     if parts.query or parts.fragment:
         raise ValueError("the url must not hold a query or a fragment")
     host = parts.hostname or ""
-    with contextlib.suppress(UnicodeError):  # a label too long or empty: left as it is, and found wanting below
+    try:
         host = host.encode("idna").decode("ascii")
-    if not host or not host.isascii():
+    except UnicodeError:
+        host = ""  # a label too long, or empty
+    if not host:
         raise ValueError("the url has no host, or one that is no host name")
     usual = _PORTS[parts.scheme]
     port = usual if parts.port is None else parts.port  # raises ValueError beyond 65535
@@ -169,8 +171,9 @@ class Dialer:
         try:
             if self._tls is None:
                 return (await loop.create_connection(make, sock=sock))[1]
+            name = self.address.host.rstrip(".")  # the root's dot is for name servers, no certificate has it
             secured = loop.create_connection(
-                make, sock=sock, ssl=self._tls, server_hostname=self.address.host, ssl_shutdown_timeout=GOODBYE
+                make, sock=sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=GOODBYE
             )
             return (await secured)[1]
         except BaseException:

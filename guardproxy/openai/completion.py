@@ -51,7 +51,7 @@ def disassemble(doc: dict[str, Any], *, usage: bool) -> bytes:
     base["object"] = _CHUNKED.get(str(doc.get("object")), "chat.completion.chunk")
     extra = {"usage": None} if usage else {}
     parts: list[bytes] = []
-    for choice in _list(doc.get("choices")):
+    for choice in filter(_is_object, _list(doc.get("choices"))):
         parts += [event({**base, "choices": [piece], **extra}) for piece in _pieces(choice)]
     if usage and isinstance(doc.get("usage"), dict):
         parts.append(event({**base, "choices": [], "usage": doc["usage"]}))
@@ -80,6 +80,10 @@ def encode(doc: dict[str, Any], *, stream: bool, usage: bool) -> bytes:
 def _own(kind: str, ident: str, model: str, created: int, choice: dict[str, Any]) -> dict[str, Any]:
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     return {"id": ident, "object": kind, "created": created, "model": model, "choices": [choice], "usage": usage}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _list(value: Any) -> list[Any]:

@@ -29,7 +29,7 @@ def test_an_outage_is_not_multiplied(events, share, floor, start):
 
 @given(EVENTS, st.floats(0, 1e6))
 def test_the_floor_is_always_there(events, start):
-    """A quiet upstream may be tried again: after a second and a bit without retries there is one, whatever was before."""
+    """A quiet upstream may be tried again: after a second and a bit there is a retry, whatever was before."""
     budget, now = Budget(0.2, 1.0), start
     for pause, what in events:
         now += pause

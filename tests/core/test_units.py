@@ -22,7 +22,9 @@ def test_size(written, meant):
     assert size(written) == meant
 
 
-@pytest.mark.parametrize("written", [-1, True, None, "", "5 parsecs", "s", "-5s", "1e3s", float("nan"), float("inf"), []])
+@pytest.mark.parametrize(
+    "written", [-1, True, None, "", "5 parsecs", "s", "-5s", "1e3s", float("nan"), float("inf"), []]
+)
 def test_nonsense(written):
     """What is no quantity is refused in words that say what would be one."""
     with pytest.raises(ValueError, match="expected a duration such as"):

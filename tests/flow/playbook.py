@@ -1,12 +1,12 @@
 """What playbooks are written with: a whole house of guards, no network, and a story that is told its outcomes.
 
-    house = House()
-    story, record = house.begin(b'{"model": "creative", "messages": []}')
-    reply = play(
-        story,
-        (ask("llama"), broke(1.0)),
-        (ask("mistral"), said(2.0)),
-    )
+house = House()
+story, record = house.begin(b'{"model": "creative", "messages": []}')
+reply = play(
+    story,
+    (ask("llama"), broke(1.0)),
+    (ask("mistral"), said(2.0)),
+)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from guardproxy.core.budget import Budget
 from guardproxy.core.guard import Guard, Parts
 from guardproxy.core.steps import Ask, Pause
+from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Call, Fault, Kind, Record, Reply
 from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.dialects.completions import SPEC as COMPLETIONS
@@ -43,7 +44,7 @@ MODES = {
     "fast": modes.Mode("qwen", {"temperature": 0.3}, {"max_tokens": 512}),
 }
 SCHEMA = {"type": "object", "required": ["x"], "properties": {"x": {"type": "integer"}}}
-TOUCHY = breaker.Settings(minimum_requests=1, timeout=10, half_open_requests=1, success_threshold=1)  # type: ignore[arg-type] # plain numbers
+TOUCHY = breaker.Settings(minimum_requests=1, timeout=Seconds(10), half_open_requests=1, success_threshold=1)
 """A circuit that opens at the first failure, is due after ten seconds and closes at the first success."""
 NAMES = ("modes", "json", "cache", "health", "breaker")
 
@@ -51,7 +52,7 @@ NAMES = ("modes", "json", "cache", "health", "breaker")
 class House:
     """All guards, wired as `app` wires them; every setting can be given."""
 
-    def __init__(  # noqa: PLR0913 -- whatever a test wants to be different
+    def __init__(
         self,
         *,
         mode_of: dict[str, modes.Mode] | None = None,

@@ -23,7 +23,9 @@ def call(doc: dict | None = None, *headers: tuple[str, str], target: str = "/v1/
 
 
 def sent(doc: dict, target: Target = FAST, aim: Aim = AIM) -> dict:
-    return json.loads(aim(call(doc), target).body)
+    body = json.loads(aim(call(doc), target).body)
+    assert isinstance(body, dict)
+    return body
 
 
 def named(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

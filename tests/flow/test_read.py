@@ -81,7 +81,7 @@ def test_headers():
             ("X-Tmp", "1"),
         ]
     )
-    assert (call.id, call.skip, call.wants_schema) == ("abc-1", {"cache", "json", "health"}, "brief")
+    assert (call.id, set(call.skip), call.wants_schema) == ("abc-1", {"cache", "json", "health"}, "brief")
     assert (call.fixed, call.cache_control) == (True, "no-cache,max-age=5")
     assert [name for name, _ in call.headers] == [b"Cache-Control", b"cache-control", b"Authorization"]
 
@@ -137,7 +137,7 @@ def test_routes():
         return got
 
     first = call(b'{"model":"qwen-alias"}')  # the upstream is meant, whatever he calls it
-    assert (first.wants_schema, first.skip) == ("brief", {"cache", "health", "breaker"})
+    assert (first.wants_schema, set(first.skip)) == ("brief", {"cache", "health", "breaker"})
     assert call(b'{"model":"qwen"}', "/v1/chat/completions", ("X-Guardproxy-Schema", "mine")).wants_schema == "mine"
     assert call(b'{"model":"qwen"}', "/v1/embeddings").skip == {"cache"}
     assert call(b'{"model":"llama"}', "/v1/completions").skip == set(NAMES)
@@ -146,7 +146,10 @@ def test_routes():
 
 @given(
     st.text("/.%25efqwn?v1chatompleis\\", max_size=30),
-    st.lists(st.tuples(st.sampled_from(["X-LLM-Mode", "X-Guardproxy-Skip", "Cache-Control"]), st.text("a,=²é ", max_size=8))),
+    st.lists(
+        st.tuples(st.sampled_from(["X-LLM-Mode", "X-Guardproxy-Skip", "Cache-Control"]), st.text("a,=²é ", max_size=8)),
+        max_size=3,
+    ),
     st.binary(max_size=30) | st.sampled_from([b'{"model":"qwen"}', b'{"mode":"fast","stream":null}']),
 )
 def test_any_request(target, headers, body):

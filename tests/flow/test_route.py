@@ -95,7 +95,7 @@ def test_names():
     assert router.names() == [("high", "a"), ("low", "a"), ("a", "a"), ("m", "a"), ("b", "b")]
     with pytest.raises(Unknown, match="there are none"):
         Router({"a": ("", ())}, {}).find("", "x", "")
-    with pytest.raises(Unknown, match="there are a. Or put"):
+    with pytest.raises(Unknown, match=r"there are a\. Or put"):
         Router({"a": ("", ())}, {}).find("", "", "x")
 
 

@@ -97,7 +97,7 @@ def test_the_order_in_which_guards_speak():
     one.settle(given, Reply(200, b""), Record(0.0), 0.0)
     one.tick(0.0)
     assert [line.split(maxsplit=1)[1] for line in book[::2]] == [line.split(maxsplit=1)[1] for line in book[1::2]]
-    assert [line[0] for line in book] == list("abababab" "ba" "abab")
+    assert [line[0] for line in book] == [*"abababab", *"ba", *"abab"]
 
 
 def test_the_first_reply_ends_it():

@@ -9,6 +9,7 @@ import pytest
 
 from guardproxy.core.guard import Guard
 from guardproxy.core.steps import Ask, Pause
+from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Call, Kind, News, Record, Refusal, Relayed, Reply
 from guardproxy.flow.rules import Retry
 from guardproxy.flow.story import story
@@ -277,7 +278,7 @@ def test_no_fallback_is_a_502_that_sdks_do_not_retry():
 
 def test_stale_is_better_than_the_fallback():
     """What a model has once said is better than what nobody has: stale-if-error comes before the fallback."""
-    keeps = cache.Settings(ttl_seconds=60, stale_if_error_seconds=600)  # type: ignore[arg-type] # plain numbers
+    keeps = cache.Settings(ttl_seconds=Seconds(60), stale_if_error_seconds=Seconds(600))
     house = House(fallback={"x": 7}, keeps=keeps)
     telling, _ = house.begin(headers=GUARDED)
     kept = play(telling, (ask("llama"), said(1.0)))
@@ -374,7 +375,7 @@ def test_nobody_left_to_ask():
 
 def test_retry_after_of_ours_is_small():
     """SDKs sleep as long as they are told: never more than half a minute, though the circuit is due in an hour."""
-    house = House(circuit=replace(TOUCHY, timeout=3600))
+    house = House(circuit=replace(TOUCHY, timeout=Seconds(3600)))
     house.fail("llama", "mistral", "qwen")
     telling, _ = house.begin(now=4.0)
     assert header(play(telling), "Retry-After") == "30"
@@ -390,7 +391,7 @@ def test_nobody_left_and_a_fallback():
 
 
 def test_the_last_real_error():
-    """Where all were tried and none is left the caller hears the last one's error; no retry is counted that was none."""
+    """Where none is left the caller hears the last one's error; no retry is counted that was none."""
     house = House()
     house.fail("mistral", "qwen")
     telling, record = house.begin()

@@ -58,8 +58,13 @@ def test_set_hit_expired_regenerated():
     assert isinstance(admitted(house, now=700.0)[0], Reply)
 
 
-CALL = House().read(BODY)
-assert isinstance(CALL, Call)
+def _call() -> Call:
+    call = House().read(BODY)
+    assert isinstance(call, Call)
+    return call
+
+
+CALL = _call()
 TARGET = Target("llama", "llama-id", "creative")
 VARIANTS: list[tuple[Call, Target]] = [
     (CALL, TARGET),
@@ -190,7 +195,9 @@ def test_state_on_the_server(field):
     assert call.key
 
 
-@pytest.mark.parametrize("body, kept", [("", False), (',"temperature":0', True), (',"seed":0', True), (',"temperature":1', False)])
+@pytest.mark.parametrize(
+    "body, kept", [("", False), (',"temperature":0', True), (',"seed":0', True), (',"temperature":1', False)]
+)
 def test_deterministic(body, kept):
     """`when: deterministic` keeps what would come out the same again."""
     house = House(keeps=Settings(when="deterministic"))
@@ -265,6 +272,23 @@ def test_a_hit_does_not_need_its_model():
     assert isinstance(reply, Reply)
     assert record.target is not None
     assert record.target.mode == "creative"
+
+
+def test_the_mode_that_was_asked_for_is_preferred():
+    """While calls are moved down, an answer kept from before is better than one of the mode in its place."""
+    house = House()
+    kept = keep(house, text="from above")
+    house.fail("llama", now=1.0)
+    other = b'{"model":"creative","seed":1}'
+    telling, _ = house.begin(other, now=2.0)
+    play(telling, (ask("mistral"), said(3.0, "from below")))
+    below, record = admitted(house, other, now=4.0)
+    assert isinstance(below, Reply)
+    assert record.target is not None
+    assert (record.target.mode, record.target.moved_from) == ("balanced", "creative")
+    above, _ = admitted(house, now=4.0)
+    assert isinstance(above, Reply)
+    assert above.body == kept.body
 
 
 STALE = Settings(ttl_seconds=Seconds(10), stale_if_error_seconds=Seconds(20))

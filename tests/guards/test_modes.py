@@ -220,10 +220,10 @@ def test_the_effective_mode(sick, due, asked, order):
 
 def test_below_the_ceiling():
     """While the ceiling is down, a call for more gets what there is, and is told why; a due circuit gets its probe."""
-    guard = modes(due := set(), due)
+    guard = modes()
     guard.hear(circuit("a", "open", 0.0), 0.0)
     places = admitted(guard, mode="high", upstream="a").targets
-    assert [(target.mode, target.reason) for target in places][0] == ("middle", "circuit_open")
+    assert (places[0].mode, places[0].reason) == ("middle", "circuit_open")
     assert admitted(guard, mode="low", upstream="c").targets[0].mode == "low"
     guard = modes(set(), {"a"})
     guard.hear(circuit("a", "open", 0.0), 0.0)

@@ -22,7 +22,9 @@ def wanted(schema: object, **more: object) -> dict:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, **more}}}
 
 
-@pytest.mark.parametrize("doc", [{}, {"response_format": None}, {"response_format": {"type": "text"}}, {"response_format": {}}])
+@pytest.mark.parametrize(
+    "doc", [{}, {"response_format": None}, {"response_format": {"type": "text"}}, {"response_format": {}}]
+)
 def test_who_asks_for_nothing_is_not_judged(doc):
     """No schema, no verdict, and a stream may leave as it comes."""
     call = asked(doc)

@@ -132,7 +132,7 @@ async def test_nobody_there_for_the_second_try(reach) -> None:
 
 async def test_leaving_during_the_second_try(reach) -> None:
     """Cancelled while it connects, or before: nothing is told, nothing leaks."""
-    async with serve(stale()) as server:
+    async with serve(stale(b"")) as server:
         for turns in range(16):
             server.peers.clear()
             upstream = reach(server.url)
@@ -146,6 +146,19 @@ async def test_leaving_during_the_second_try(reach) -> None:
             await asyncio.sleep(0.02)
             assert ear.calls == []
             assert upstream.open == 0
+
+
+async def test_leaving_just_as_the_second_connection_is_there(reach) -> None:
+    """A connection that nobody wants any more is closed, not forgotten."""
+    async with serve(replies(OK)) as server:
+        upstream = reach(server.url)
+        exchange = await send(upstream, Ear())
+        exchange.cancel()
+        upstream._pool.open += 1  # the place that the dying connection would have left
+        await upstream.reopen(exchange)
+        await asyncio.sleep(0)
+        assert upstream.open == 0
+        assert not upstream._pool.all
 
 
 async def test_streamed_body_not_begun_gets_its_second_try(reach) -> None:

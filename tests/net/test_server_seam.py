@@ -126,3 +126,8 @@ def test_running_out_of_files_is_survived():
             assert time.monotonic() < deadline
         out, _ = child.communicate("", timeout=5)
     assert out.split()[0] == "True"
+
+
+def test_the_parser_is_the_compiled_one():
+    """aiohttp's parser in Python is the laxer of the two, and slower; it is used where the other was not built."""
+    assert HttpRequestParser.__module__ == "aiohttp._http_parser"

@@ -12,8 +12,10 @@ from guardproxy.openai.envelope import envelope, error_in, inner_status, is_enve
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["error", "message", "code", "status", "type", "detail", "x"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "message", "code", "status", "type", "detail"]), inner, max_size=4)
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
@@ -77,8 +78,10 @@ def test_usage_and_error_are_read():
 
 PARTS = st.lists(
     st.sampled_from(
-        [chunk(content="é"), chunk(finish="stop"), chunk(1, "length"), END, b": ping\n\n", b"data: {\n\n"]
-        + [event({"error": {"message": "no"}}), event({"choices": [], "usage": {"n": 1}})]
+        [
+            *(chunk(content="é"), chunk(finish="stop"), chunk(1, "length"), END, b": ping\n\n", b"data: {\n\n"),
+            *(event({"error": {"message": "no"}}), event({"choices": [], "usage": {"n": 1}})),
+        ]
     ),
     max_size=8,
 )
@@ -90,7 +93,7 @@ def test_any_split(parts, cuts):
     body = b"".join(parts)
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     one = scanned(body)
-    other = scanned(*(body[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    other = scanned(*(body[a:b] for a, b in pairwise(edges)))
     for name in ("events", "done", "error", "finished", "first", "usage"):
         assert getattr(one, name) == getattr(other, name)
     assert one.complete() is other.complete()

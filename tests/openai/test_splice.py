@@ -11,7 +11,7 @@ from hypothesis import given
 from guardproxy.openai.splice import DROP, splice
 from guardproxy.openai.strict import dumps, loads
 
-NAMES = st.sampled_from(["model", "mode", "temperature", "max_tokens", 'mo"del', "modé", "", "a\\b", '"model":"x"', "m-1"])
+NAMES = st.sampled_from(["model", "mode", "temperature", "max_tokens", 'mo"del', "modé", "", "a\\b", '"model":"x"'])
 SCALARS = (
     st.none()
     | st.booleans()
