@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench e2e image lock
+.PHONY: help run test check fix docs bench e2e image lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -23,11 +23,14 @@ check: $(STAMP) ## lint, format, types and the laws of the house; changes nothin
 fix: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+docs: $(STAMP) ## write the reference of the settings, and the schema for editors, anew
+	$(BIN)/python -m guardproxy.config.publish > config/guardproxy.schema.json && $(BIN)/python -m guardproxy.config.reference > docs/configuration.md
+
 bench: $(STAMP) ## what the hop costs on this machine
 	$(BIN)/python -m bench
 
 e2e: $(STAMP) ## only the tests that start the real program
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/app tests/cli
 
 image: ## build the container image
 	docker build -t $(IMAGE) .

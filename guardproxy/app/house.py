@@ -122,6 +122,8 @@ def build(
             asks_again=guard.max_retries,
             again_base=guard.backoff_base,
             again_jitter=guard.jitter,
+            longest=guard.max_tokens_limit,
+            escalate=guard.escalate,
         ),
         epoch=parts.epoch,
     )
@@ -177,7 +179,9 @@ def _upstream(name: str, config: Config, folder: Path, loop: asyncio.AbstractEve
     def at(path: str | None) -> str | None:
         return None if path is None else str(folder / path)
 
-    limits = replace(Limits(), connect=config.timeouts.connect)
+    limits = Limits(connect=config.timeouts.connect)
+    places = max(limits.pool_size, config.limits.connections)  # nobody who was let in waits for a place
+    limits = replace(limits, pool_size=places)
     ca_file, client_cert = at(upstream.ca_file), at(upstream.client_cert)
     return Upstream(name, upstream.url, settings=limits, ca_file=ca_file, client_cert=client_cert, clock=loop.time)
 

@@ -51,6 +51,8 @@ TICK = 1.0
 """Seconds between two looks at what changes by time alone."""
 FIXED = ("listen", "admin", "limits", "log", "alerts")
 """Sections that are read once, at start."""
+YOUNG = (10_000, 20, 20)
+"""When Python looks for circles of garbage: its own 700 would have it look after every dozen calls, for nothing."""
 FLUSH = 0.2
 """Seconds that a line of the log waits at the most before it is written."""
 
@@ -110,6 +112,7 @@ class Proxy:
         self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
         gc.collect()
         gc.freeze()  # what was built lives as long as the process: nothing to look through again and again
+        gc.set_threshold(*YOUNG)
 
     async def reload(self) -> list[str]:
         """Read the configuration again and take over all of it, or nothing; returns what is wrong with it.

@@ -182,6 +182,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (modes.Settings, "recovery_seconds"): _WAIT,
     (modes.Settings, "dwell_seconds"): _WAIT,
     (schema.Settings, "max_retries"): Rule(minimum=0, maximum=100),
+    (schema.Settings, "max_tokens_limit"): Rule(minimum=1),
     (schema.Settings, "backoff_base"): Rule(minimum=0, maximum=3600),
     (schema.Settings, "jitter"): Rule(minimum=0, maximum=3600),
     (schema.Settings, "schemas"): _NAME,

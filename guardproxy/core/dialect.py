@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guardproxy.core.values import Answer, Call, Fault
 
 
@@ -59,8 +61,23 @@ class Dialect:
         """The same call with the bad *answer* and what is wrong with it added to the conversation."""
         raise NotImplementedError
 
-    def mend(self, call: Call, answer: Answer, texts: list[str | None]) -> Answer:
-        """The *answer* with the *texts* of its choices replaced."""
+    def tools(self, doc: Any) -> list[tuple[str, str]]:
+        """The name and the arguments of every tool call, choice after choice."""
+        del doc
+        return []
+
+    def cut(self, doc: Any) -> bool:
+        """Whether a choice was cut at its length."""
+        del doc
+        return False
+
+    def longer(self, call: Call, most: int) -> Call | None:
+        """The same call with more room for the answer, *most* tokens at the most; None where there is no more."""
+        del call, most
+        return None
+
+    def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
+        """The *answer* with the *texts* of its choices and the arguments of its *tools* replaced, but where None."""
         raise NotImplementedError
 
     def compose(self, call: Call, text: str, created: int) -> bytes:

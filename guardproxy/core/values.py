@@ -68,6 +68,10 @@ class Schema:
     """Tells it apart from every other schema."""
     fallback: bytes | None = None
     """The declared answer, as JSON text, or None."""
+    text: bool = True
+    """Whether what is said must be JSON; False where only the arguments of tools are judged."""
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    """The compiled validator of each tool's arguments."""
 
 
 @final
@@ -246,6 +250,8 @@ class Verdict:
     """Where the answer will not do: what is wrong with it, in words that the model is told."""
     answer: Answer | None = None
     """The answer as repaired."""
+    cut: bool = False
+    """Whether it will not do because it was cut at its length: more room may help where another try cannot."""
     flawed: bool = False
     """Whether the answer, as it came, was not valid, though it may pass now."""
 

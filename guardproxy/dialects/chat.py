@@ -5,10 +5,13 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai import completion
 from guardproxy.openai.family import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @final
@@ -34,6 +37,32 @@ class Chat(Family):
         """The same choice, saying *text*."""
         return {**choice, "message": {**choice["message"], "content": text}}
 
+    def tools(self, doc: Any) -> list[tuple[str, str]]:
+        """The functions that the model calls."""
+        return [
+            (str(function.get("name")), given if isinstance(given := function.get("arguments"), str) else "")
+            for choice in doc["choices"]
+            for function in _functions(choice)
+        ]
+
+    def rewrite(self, choices: list[dict[str, Any]], tools: Sequence[str | None]) -> list[dict[str, Any]]:
+        """The same choices with other arguments for the functions they call."""
+        left = iter(tools)
+        rewritten: list[dict[str, Any]] = []
+        for choice in choices:
+            if not _functions(choice):
+                rewritten.append(choice)
+                continue
+            calls = []
+            for call in choice["message"]["tool_calls"]:
+                function = call.get("function") if isinstance(call, dict) else None
+                if isinstance(function, dict) and (given := next(left, None)) is not None:
+                    calls.append({**call, "function": {**function, "arguments": given}})
+                else:
+                    calls.append(call)
+            rewritten.append({**choice, "message": {**choice["message"], "tool_calls": calls}})
+        return rewritten
+
     def going_on(self, doc: dict[str, Any], said: str, note: str) -> dict[str, Any]:
         """Two more turns: what the model said, and what is wrong with it."""
         messages = doc.get("messages")
@@ -43,6 +72,14 @@ class Chat(Family):
     def own(self, text: str, ident: str, model: str, created: int) -> dict[str, Any]:
         """A ``chat.completion``."""
         return completion.chat(text, id=ident, model=model, created=created)
+
+
+def _functions(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """The functions that one choice calls."""
+    message = choice.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    found = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [function for function in found if isinstance(function, dict)]
 
 
 SPEC = Chat()

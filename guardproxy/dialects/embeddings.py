@@ -15,6 +15,8 @@ from guardproxy.openai.examine import examine
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guardproxy.core.values import Call, Fault
 
 
@@ -47,9 +49,9 @@ class Embeddings(Dialect):
         del answer, note
         return call
 
-    def mend(self, call: Call, answer: Answer, texts: list[str | None]) -> Answer:
+    def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """Numbers are not mended."""
-        del call, texts
+        del call, texts, tools
         return answer
 
     def compose(self, call: Call, text: str, created: int) -> bytes:

@@ -59,7 +59,7 @@ class Route:
 
 
 @final
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Place:
     """Where a request goes, as far as its request line tells."""
 
@@ -104,8 +104,11 @@ class Reading:
         if ("." in path or "%2" in path) and _DOTS.search(path):
             return error(400, "invalid_request", "the path must not contain dot segments")
         prefix, path = self.router.prefix(path)
-        dialect = self._dialects.get(path.rstrip("/")) if method == "POST" else None
-        return Place(path.rstrip("/") if dialect is not None else path, query, prefix, dialect)
+        if method != "POST":
+            return Place(path, query, prefix, None)
+        bare = path.rstrip("/")
+        dialect = self._dialects.get(bare)
+        return Place(path if dialect is None else bare, query, prefix, dialect)
 
     def call(self, method: str, place: Place, headers: Headers, body: bytes, now: float) -> Call | Reply:
         """Read the rest: header fields and, for an inference path, the body."""

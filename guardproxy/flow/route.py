@@ -37,7 +37,7 @@ class Router:
     mode's name to its upstream, highest mode first.
     """
 
-    __slots__ = ("_by_model", "_default", "_mode_of", "modes", "upstreams")
+    __slots__ = ("_by_model", "_default", "_modes", "_upstreams", "modes", "upstreams")
 
     def __init__(
         self,
@@ -48,9 +48,11 @@ class Router:
         self.upstreams = dict(upstreams)
         self.modes = dict(modes)
         self._default = default
-        self._mode_of: dict[str, str] = {}
+        mode_of: dict[str, str] = {}
         for mode, upstream in modes.items():
-            self._mode_of.setdefault(upstream, mode)
+            mode_of.setdefault(upstream, mode)
+        self._modes = {mode: Wish(upstream, mode, named_mode=True) for mode, upstream in modes.items()}
+        self._upstreams = {name: Wish(name, mode_of.get(name), named_mode=False) for name in upstreams}
         self._by_model: dict[str, str] = {}
         for name, (model, aliases) in upstreams.items():
             for spelled in (name, model, *aliases):
@@ -67,25 +69,22 @@ class Router:
     def find(self, prefix: str, mode: str, model: str) -> Wish:
         """Decide by path prefix, else *mode*, else *model*; raises `Unknown`."""
         if prefix:
-            return self._upstream(prefix)
+            return self._upstreams[prefix]
         if mode:
             if mode not in self.modes:
                 message = f"there is no mode {mode!r}; there are {_listed(self.modes)}"
                 raise Unknown(message)
-            return Wish(self.modes[mode], mode, named_mode=True)
+            return self._modes[mode]
         if model in self.modes:
-            return Wish(self.modes[model], model, named_mode=True)
+            return self._modes[model]
         name = self._by_model.get(model) or self._default
         if name is None:
             raise Unknown(self._nobody(model))
-        return self._upstream(name)
+        return self._upstreams[name]
 
     def names(self) -> list[tuple[str, str]]:
         """Every name that a call may put into ``model``, each with the upstream that is meant."""
         return [*self.modes.items(), *((name, up) for name, up in self._by_model.items() if name not in self.modes)]
-
-    def _upstream(self, name: str) -> Wish:
-        return Wish(name, self._mode_of.get(name), named_mode=False)
 
     def _nobody(self, model: str) -> str:
         asked = f"there is no model {model[:200]!r}" if model else "the call names no model"

@@ -39,6 +39,10 @@ class Retry:
     again_base: float = 1.0
     """Seconds: the wait before re-ask n is ``again_base * 2^(n-1) + random(0, again_jitter)``."""
     again_jitter: float = 0.5
+    longest: int = 8192
+    """Tokens to which an answer that was cut may be lengthened."""
+    escalate: bool = False
+    """Whether another place is asked once when all re-asks are spent."""
 
 
 @final

@@ -44,7 +44,7 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
 class _Pursuit:
     """What one call has come to so far."""
 
-    __slots__ = ("asked", "call", "last", "now", "places", "record", "retries", "rules", "until")
+    __slots__ = ("asked", "call", "escalated", "last", "now", "places", "record", "retries", "rules", "until")
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
         self.asked = call
@@ -57,6 +57,7 @@ class _Pursuit:
         """Where it may still go, the most wanted first; one that failed goes to the end."""
         self.last: Answer | Fault | None = None
         self.retries = 0
+        self.escalated = False
         self.until = float("inf")
         """When the first of those that refused may be asked again."""
 
@@ -81,7 +82,7 @@ class _Pursuit:
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
                 record.parse_failures.append(target.upstream)
-                if not (yield from self._ask_again(outcome, verdict)):
+                if not (yield from self._ask_again(outcome, verdict)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
             if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
@@ -166,16 +167,28 @@ class _Pursuit:
 
     def _ask_again(self, answer: Answer, verdict: Verdict) -> Story[bool]:
         """Put what is wrong into the conversation and wait; False once that has been done often enough."""
-        retry, record = self.rules.retry, self.record
-        if record.asks_again >= retry.asks_again or self.call.dialect is None:
+        retry, record, dialect = self.rules.retry, self.record, self.call.dialect
+        if record.asks_again >= retry.asks_again or dialect is None:
             return False
         wait = retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
+        longer = dialect.longer(self.call, retry.longest) if verdict.cut else None
+        if longer is not None:
+            wait = 0.0  # nothing was wrong with it but its end: no need to wait, or to say so
         if self.now + wait >= self.call.deadline:
             return False
-        self.call = self.call.dialect.again(self.call, answer, verdict.note or "")
-        self.now = yield Pause(wait)
+        self.call = longer or dialect.again(self.call, answer, verdict.note or "")
+        if wait:
+            self.now = yield Pause(wait)
         record.asks_again += 1
         return True
+
+    def _escalated(self, target: Target) -> bool:
+        """Whether another place may be asked once, now that this one has been asked often enough."""
+        if not self.rules.retry.escalate or self.escalated or self.now >= self.call.deadline:
+            return False
+        self.places = [place for place in self.places if place.upstream != target.upstream]
+        self.escalated = True
+        return bool(self.places)
 
     def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
         """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""

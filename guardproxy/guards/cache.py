@@ -31,6 +31,7 @@ OVERHEAD = 700
 """Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
 STATEFUL = ("store", "conversation", "previous_response_id")
 """Request fields that make the server remember something: such calls are never answered from memory."""
+_STATEFUL = frozenset(STATEFUL)
 
 
 @final
@@ -70,7 +71,7 @@ class Settings:
 
 
 @final
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Kept:
     """An answer as it is shown again."""
 
@@ -184,22 +185,21 @@ class Cache(Guard):
     def key(self, call: Call, target: Target) -> bytes:
         """Everything that shapes the answer, in 32 bytes: a difference in any of it is another key.
 
-        Each part is written with its length before it, so that no two lists of parts read the same.
+        The length of every part is written before it, so that no two lists of parts read the same.
         """
         schema = call.schema.digest if call.schema is not None else b""
-        parts = [
-            call.path.encode("utf-8", "surrogateescape"),
-            call.query.encode("utf-8", "surrogateescape"),
-            f"{target.upstream}\0{target.model}\0{target.mode}\0{bool(call.named_mode or target.moved_from)}".encode(),
-            schema,
-            call.body,
-        ]
+        path, query = call.path.encode("utf-8", "surrogateescape"), call.query.encode("utf-8", "surrogateescape")
+        named = bool(call.named_mode or target.moved_from)
+        meant = f"{target.upstream}\0{target.model}\0{target.mode}\0{named}".encode()
+        sizes = (len(path), len(query), len(meant), len(schema), len(call.body))
+        start = b"guardproxy 2\0%d:%d:%d:%d:%d\0%b%b%b%b" % (*sizes, path, query, meant, schema)
+        digest = blake2b(start, digest_size=32)
+        digest.update(call.body)  # apart: it may be large, and is not copied
         vary = self._vary
         for name, value in call.headers:
             if (lower := name.lower()) in vary:
-                parts += (lower, value)
-        written = b"".join([b"guardproxy 1\0", *(b"%d:%b" % (len(part), part) for part in parts)])
-        return blake2b(written, digest_size=32).digest()
+                digest.update(b"%d:%b%d:%b" % (len(lower), lower, len(value), value))
+        return digest.digest()
 
     def _wanted(self, call: Call, now: float) -> Entry[Kept] | None:
         """What the mode that was asked for answered before: better than what the one in its place has to say."""
@@ -207,7 +207,7 @@ class Cache(Guard):
         return None if asked is None else self.entries.get(self.key(call, asked), now)
 
     def _may_be_kept(self, doc: dict[str, Any]) -> bool:
-        if any(doc.get(name) for name in STATEFUL):
+        if not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL):
             return False
         return self.settings.when == "always" or doc.get("temperature") == 0 or doc.get("seed") is not None
 

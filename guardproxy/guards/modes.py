@@ -13,7 +13,7 @@ Whether an upstream is available is the breaker's and health's knowledge, asked 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
@@ -160,6 +160,7 @@ class Modes(Guard):
         self.ceiling = Ceiling(self._upstreams, settings) if modes else None
         self._targets = {(asked, given): self._target(asked, given) for asked in self.names for given in self.names}
         self._plain = {name: (Target(name, model),) for name, model in self._models.items()}
+        self._well = {asked: self._order(index) for index, asked in enumerate(self.names)}
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Give the call the places it may go to, the one it should go to first."""
@@ -179,8 +180,7 @@ class Modes(Guard):
             call.targets = (self._targets[asked, asked],)
             return call
         if index >= top and self._available(call.upstream, now):
-            order = [index, *range(index + 1, len(self.names)), *range(index - 1, -1, -1)]
-            call.targets = [self._targets[asked, self.names[given]] for given in order]
+            call.targets = self._well[asked]
             return call
         call.targets = self._places(ceiling, asked, max(index, top), now)
         return call
@@ -237,6 +237,11 @@ class Modes(Guard):
         told["rises_in"] = None if (left := ceiling.rises_in(now)) is None else round(left, 3)
         return told
 
+    def _order(self, index: int) -> list[Target]:
+        """The places of a mode that is to be had: itself, those below it, those above it."""
+        order = (*range(index, len(self.names)), *range(index - 1, -1, -1))
+        return [self._targets[self.names[index], self.names[given]] for given in order]
+
     def _places(self, ceiling: Ceiling, asked: str, start: int, now: float) -> list[Target]:
         """The effective mode first: as a probe what was asked for, else the highest at or below the ceiling."""
         index = self._index[asked]
@@ -249,15 +254,7 @@ class Modes(Guard):
         places = [self._targets[asked, self.names[given]] for given in order]
         first = places[0]
         if first.moved_from:
-            places[0] = Target(
-                first.upstream,
-                first.model,
-                first.mode,
-                first.params,
-                first.caps,
-                first.moved_from,
-                reason,
-            )
+            places[0] = replace(first, reason=reason)
         return places
 
     def _moved(self, ceiling: Ceiling, now: float) -> News | None:

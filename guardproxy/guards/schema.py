@@ -15,13 +15,17 @@ from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.jsonschema import InvalidSchema, Validator, why
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Reply, Schema, Verdict
-from guardproxy.openai.strict import dumps, is_finite, loads
+from guardproxy.core.values import Answer, Reply, Schema, Verdict
+from guardproxy.openai.completion import assemble
+from guardproxy.openai.judge import judge_arguments, judge_text
+from guardproxy.openai.strict import dumps, loads
+from guardproxy.openai.wanted import tools, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from guardproxy.core.values import Answer, Call, Record
+    from guardproxy.core.values import Call, Record
+    from guardproxy.openai.wanted import Wanted
 
 COMPILED = 256
 """Schemas of requests that are kept compiled."""
@@ -66,6 +70,10 @@ class Settings:
     """Whether declared fallbacks are answered."""
     strict_schema: bool = True
     """``false``: a violation of the schema is counted and let through; text that is no JSON never is."""
+    stream_validation: Literal["hold", "report"] = "hold"
+    """``hold``: a stream is held back until it has been judged; ``report``: it passes, and is judged for metrics."""
+    max_tokens_limit: int = 8192
+    """Tokens to which ``max_tokens`` is raised at the most where an answer was cut before it was whole JSON."""
     schemas: dict[str, Declared] = field(default_factory=dict)
     """Schemas by name."""
 
@@ -88,47 +96,45 @@ class JsonGuard(Guard):
         dialect = call.dialect
         if dialect is None or not dialect.judged:
             return call
-        if call.wants_schema:
-            schema = self.declared.get(call.wants_schema)
-            if schema is None:
-                names = ", ".join(self.declared) or "none"
-                message = f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
-                return Reply(400, dialect.error(400, "invalid_schema", message), list(_JSON), code="invalid_schema")
-        else:
-            wanted = call.doc.get("response_format")
-            if wanted is None:
-                return call
-            try:
-                schema = self._wanted(wanted)
-            except InvalidSchema as wrong:
-                body = dialect.error(400, wrong.code, f"response_format: {wrong}", "response_format")
-                return Reply(400, body, list(_JSON), code=wrong.code)
-            if schema is None:
-                return call
-        call.schema = schema
-        call.whole = True
+        if call.wants_schema and call.wants_schema not in self.declared:
+            names = ", ".join(self.declared) or "none"
+            message = f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
+            return Reply(400, dialect.error(400, "invalid_schema", message), list(_JSON), code="invalid_schema")
+        try:
+            schema = self._schema(call)
+        except Misplaced as wrong:
+            body = dialect.error(400, wrong.code, str(wrong), wrong.param)
+            return Reply(400, body, list(_JSON), code=wrong.code)
+        if schema is not None:
+            call.schema = schema
+            call.whole = not call.stream or self.settings.stream_validation == "hold"
+            call.keep = call.keep or not call.whole
         return call
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
-        """Every choice that says something must say what the schema asks for."""
+        """Every choice that says something must say what the schema asks for, and every tool get what it takes."""
         schema, dialect = call.schema, call.dialect
         if schema is None or dialect is None:
             return None
-        texts = dialect.texts(answer.doc)
-        problems: list[str] = []
-        broken = False
-        for number, text in enumerate(texts):
-            if text is None:
-                continue
-            problem, parsed = problem_with(text, schema)
-            if problem:
-                broken |= not parsed
-                problems.append(problem if len(texts) == 1 else f"choice {number}: {problem}")
+        texts = dialect.texts(answer.doc) if schema.text else []
+        judged = [None if text is None else judge_text(text, schema) for text in texts]
+        tools = dialect.tools(answer.doc) if schema.tools else []
+        given = [judge_arguments(name, text, schema) for name, text in tools]
+        if not (tools or any(judged)):
+            return _UNCHECKED if schema.text else None
+        problems = [
+            found.problem if len(texts) == 1 else f"choice {number}: {found.problem}"
+            for number, found in enumerate(judged)
+            if found is not None and found.problem
+        ]
+        problems += [found.problem for found in given if found.problem]
         if not problems:
-            return _VALID if any(text is not None for text in texts) else _UNCHECKED
+            return _VALID
+        note = "; ".join(problems[:MOST_PROBLEMS])
+        broken = any(found is not None and not found.parsed for found in (*judged, *given))
         if not broken and not self.settings.strict_schema:
             return Verdict("unchecked", flawed=True)
-        return Verdict("invalid", "; ".join(problems[:MOST_PROBLEMS]), flawed=True)
+        return Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True)
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """The declared fallback, as an answer of the kind that the caller waits for."""
@@ -140,6 +146,19 @@ class JsonGuard(Guard):
         body = dialect.compose(call, schema.fallback.decode(), int(now + self._epoch))
         kind = b"text/event-stream" if call.stream else b"application/json"
         return Reply(200, body, [(b"Content-Type", kind)], source="fallback", events=call.stream)
+
+    def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
+        """Judge a stream that was let through: it is counted, and not kept where it is flawed."""
+        del now
+        if call.schema is None or call.whole or not reply.sent or not reply.body or call.dialect is None:
+            return
+        answer = Answer(record.started, reply.status, reply.headers, reply.body, doc=assemble(reply.body))
+        if answer.doc is None or (verdict := self.judge(call, answer)) is None:
+            return
+        record.json = "unchecked" if verdict.flawed else verdict.label
+        if verdict.flawed:
+            record.parse_failures.append(record.attempts[-1].upstream)
+            reply.keepable = False
 
     def state(self, now: float) -> dict[str, Any]:
         """Its settings, and which schemas have a fallback."""
@@ -154,42 +173,53 @@ class JsonGuard(Guard):
             "schemas": {name: {"fallback": schema.fallback is not None} for name, schema in self.declared.items()},
         }
 
-    def _wanted(self, wanted: dict[str, Any]) -> Schema | None:
-        """The schema of a ``response_format``; None where it asks for none."""
-        kind = wanted.get("type")
-        if kind == "json_object":
+    def _schema(self, call: Call) -> Schema | None:
+        """What the text and the tools of an answer have to satisfy; None: nothing."""
+        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(wanted(call.doc))
+        parameters = tools(call.doc)
+        if not parameters:
+            return named
+        checks = {name: self._compile(place, schema) for name, place, schema in parameters}
+        digest = b"" if named is None else named.digest
+        if named is None:
+            return Schema("tools", None, digest, text=False, tools=checks)
+        return Schema(named.name, named.check, digest, named.fallback, tools=checks)
+
+    def _wanted(self, asked: Wanted | None) -> Schema | None:
+        if asked is None:
+            return None
+        if asked.any_object:
             return ANY_OBJECT
-        given = wanted.get("json_schema") if kind == "json_schema" else None
-        if not isinstance(given, dict) or "schema" not in given:
-            return None  # for the upstream to refuse, in its own words
-        digest = _digest(given["schema"])
-        validator = self._compiled.get(digest)
-        if validator is None:
-            validator = self._compiled[digest] = compile_schema(given["schema"])
-            if len(self._compiled) > COMPILED:
-                self._compiled.popitem(last=False)
-        else:
-            self._compiled.move_to_end(digest)
+        validator = self._compile(asked.place, asked.schema)
         fallback = None
-        if (declared := self.declared.get(str(given.get("name")))) is not None and declared.fallback is not None:
+        if (declared := self.declared.get(asked.name)) is not None and declared.fallback is not None:
             # the app names its schema as the configuration does: its fallback serves, if it serves this schema too
             fallback = declared.fallback if validator.is_valid(loads(declared.fallback)) else None
-        return Schema(str(given.get("name") or "response_format"), validator, digest, fallback)
+        return Schema(asked.name or asked.place, validator, _digest(asked.schema), fallback)
+
+    def _compile(self, place: str, schema: Any) -> Validator:
+        """The validator of a schema in a request; the last ones are remembered."""
+        digest = _digest(schema)
+        validator = self._compiled.get(digest)
+        if validator is not None:
+            self._compiled.move_to_end(digest)
+            return validator
+        try:
+            validator = self._compiled[digest] = compile_schema(schema)
+        except InvalidSchema as wrong:
+            raise Misplaced(wrong.code, place, str(wrong)) from wrong
+        if len(self._compiled) > COMPILED:
+            self._compiled.popitem(last=False)
+        return validator
 
 
-def problem_with(text: str, schema: Schema) -> tuple[str, bool]:
-    """What keeps *text* from satisfying *schema* (nothing: empty), and whether it is JSON at all."""
-    try:
-        value = loads(text.encode())
-    except (ValueError, UnicodeEncodeError) as error:
-        return f"it is not valid JSON ({error})", False
-    if not is_finite(value):
-        return "it is not valid JSON (a number in it is out of range)", False
-    if schema.check is None:
-        return ("", True) if isinstance(value, dict) else (f"it is not a JSON object but {type(value).__name__}", True)
-    if schema.check.is_valid(value):
-        return "", True
-    return "it does not satisfy the schema: " + "; ".join(why(schema.check, value)), True
+class Misplaced(ValueError):  # noqa: N818 -- a condition of the request; nobody's error
+    """A schema in a request is none; *param* is the request's field."""
+
+    def __init__(self, code: str, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.code = code
+        self.param = place.partition(".")[0].partition("[")[0]
 
 
 def declare(name: str, schema: object, fallback: object) -> Schema:

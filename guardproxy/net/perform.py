@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from guardproxy.net.upstream import Upstream
 
 
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+"""Methods that may go once more over a fresh connection whatever they mean (RFC 9110 § 9.2.2)."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -106,8 +110,9 @@ class Performer:
             sink = Gather(name, clocks, limit, dialect.scan(call) if streams and dialect is not None else None, loop)
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
+        repeat = dialect is not None or call.method in IDEMPOTENT
         exchange = await self._upstreams[name].send(
-            call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink
+            call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink, repeat=repeat
         )
         if type(exchange) is Fault:
             return exchange

@@ -17,7 +17,13 @@ from guardproxy.openai.request import choices_wanted, wants_usage
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guardproxy.core.values import Answer, Call, Fault
+
+
+SAID = 16_000
+"""Characters of a bad answer that are shown to the model again."""
 
 
 class Family(Dialect):
@@ -54,19 +60,45 @@ class Family(Dialect):
         return [self.read(choice) for choice in doc["choices"]]
 
     def again(self, call: Call, answer: Answer, note: str) -> Call:
-        """Show the model the first of its choices that says something, and what is wrong with it."""
-        said = next((text for text in self.texts(answer.doc) if text), "")
-        changes = self.going_on(call.doc, said, note)
-        body = splice.splice(call.body, call.doc, changes)
-        return dataclasses.replace(call, body=body, doc={**call.doc, **changes})
+        """Show the model the first of its choices that says something, and what is wrong with it.
 
-    def mend(self, call: Call, answer: Answer, texts: list[str | None]) -> Answer:
+        It is asked with another seed and a lower temperature: the same dice would fall the same way.
+        """
+        said = [text for text in self.texts(answer.doc) if text] or [given for _, given in self.tools(answer.doc)]
+        changes = self.going_on(call.doc, said[0][:SAID] if said else "", note)
+        seed, temperature = call.doc.get("seed"), call.doc.get("temperature")
+        if type(seed) is int:
+            changes["seed"] = seed + 1
+        if isinstance(temperature, int | float) and not isinstance(temperature, bool):
+            changes["temperature"] = temperature / 2
+        return _changed(call, changes)
+
+    def cut(self, doc: Any) -> bool:
+        """Whether a choice ended at its length."""
+        return any(choice.get("finish_reason") == "length" for choice in doc["choices"])
+
+    def longer(self, call: Call, most: int) -> Call | None:
+        """The same call with four times the room, under the name by which the caller bounded it."""
+        for name in ("max_completion_tokens", "max_tokens"):
+            given = call.doc.get(name)
+            if type(given) is int and 0 < given < most:
+                return _changed(call, {name: min(given * 4, most)})
+        return None
+
+    def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The answer with other words in it."""
         pairs = zip(answer.doc["choices"], texts, strict=True)
         choices = [choice if text is None else self.write(choice, text) for choice, text in pairs]
+        if any(given is not None for given in tools):
+            choices = self.rewrite(choices, tools)
         doc = {**answer.doc, "choices": choices}
         body = completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
         return dataclasses.replace(answer, doc=doc, body=body)
+
+    def rewrite(self, choices: list[dict[str, Any]], tools: Sequence[str | None]) -> list[dict[str, Any]]:
+        """The same choices with other arguments for their tools."""
+        del tools
+        return choices
 
     def compose(self, call: Call, text: str, created: int) -> bytes:
         """An answer of our own, as JSON or as events."""
@@ -76,3 +108,9 @@ class Family(Dialect):
     def error(self, status: int, code: str, message: str, param: str | None = None) -> bytes:
         """The OpenAI envelope."""
         return envelope(status, code, message, param)
+
+
+def _changed(call: Call, changes: dict[str, Any]) -> Call:
+    """The same call with some fields of its body changed."""
+    body = splice.splice(call.body, call.doc, changes)
+    return dataclasses.replace(call, body=body, doc={**call.doc, **changes})

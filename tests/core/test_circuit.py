@@ -215,20 +215,16 @@ def test_it_opens_at_this_rate_or_above(total, data):
     """A threshold of n/m opens at exactly n of m, however n/m is rounded in binary."""
     bad = data.draw(st.integers(1, total))
     circuit = Circuit(Tuned(failure_threshold=bad / total, minimum_requests=total))
-    for number in range(total):
-        assert circuit.state is State.CLOSED
-        circuit.observe(probe(circuit, 0.0), Kind.SUCCESS if number < total - bad else Kind.FAILURE, 0.0)
-    assert circuit.state is State.OPEN
+    kinds = [Kind.SUCCESS] * (total - bad) + [Kind.FAILURE] * bad
+    left = [circuit.observe(probe(circuit, 0.0), kind, 0.0) for kind in kinds]
+    assert left == [None] * (total - 1) + [State.CLOSED]
 
 
 def test_no_verdict_on_few():
     """One failure at night is no outage: nothing opens on fewer attempts than `minimum_requests`."""
     circuit = Circuit(Tuned(minimum_requests=5))
-    for _ in range(4):
-        circuit.observe(probe(circuit, 0.0), Kind.FAILURE, 0.0)
-    assert circuit.state is State.CLOSED
-    assert circuit.observe(probe(circuit, 0.0), Kind.FAILURE, 0.0) is State.CLOSED
-    assert circuit.state is State.OPEN
+    left = [circuit.observe(probe(circuit, 0.0), Kind.FAILURE, 0.0) for _ in range(5)]
+    assert left == [None, None, None, None, State.CLOSED]
     assert repr(circuit) == "<Circuit open, 0/0 bad, 0 probes out>"
 
 
@@ -272,6 +268,29 @@ def test_results_of_the_closed_state_are_no_probes():
     assert circuit.observe(early[2], Kind.SUCCESS, 12.0) is None
     assert circuit.observe(early[3], Kind.FAILURE, 12.0) is None
     assert circuit.state is State.HALF_OPEN
+
+
+def test_results_of_an_earlier_closed_state_do_not_count():
+    """Calls from before the outage, failing after it is over, do not open the circuit that has just closed."""
+    circuit = Circuit(Tuned(minimum_requests=2, success_threshold=1, timeout=10))
+    early = [probe(circuit, 0.0) for _ in range(2)]
+    lost = [probe(circuit, 0.0) for _ in range(9)]
+    for permit in early:
+        circuit.observe(permit, Kind.FAILURE, 1.0)
+    assert circuit.observe(probe(circuit, 11.0), Kind.SUCCESS, 12.0) is State.HALF_OPEN
+    for permit in lost:
+        assert circuit.observe(permit, Kind.FAILURE, 13.0) is None
+    assert circuit.state is State.CLOSED
+    assert circuit.rate(13.0) == (0.0, 0)
+
+
+def test_a_call_may_be_longer_than_the_window():
+    """What counts is when an attempt ended: five that hung for ten windows are five failures (go-zero)."""
+    circuit = Circuit(Tuned(window=10))
+    hung = [probe(circuit, 0.0) for _ in range(5)]
+    for number, permit in enumerate(hung):
+        circuit.observe(permit, Kind.FAILURE, 100.0 + number)
+    assert circuit.state is State.OPEN
 
 
 def test_a_sidecar_has_little_traffic():

@@ -65,11 +65,11 @@ def test_what_a_completion_says(choice, text):
 
 def test_a_chat_goes_on():
     """The model sees what it said and what is wrong with it; everything else of the call is as it was."""
-    first = call(CHAT, messages=[{"role": "user", "content": "hi"}], seed=10**30)
+    first = call(CHAT, messages=[{"role": "user", "content": "hi"}], user=10**30)
     again = CHAT.again(first, answer(completion("bad")), "not JSON")
     doc = json.loads(again.body)
     assert doc == again.doc
-    assert doc["seed"] == 10**30
+    assert doc["user"] == 10**30
     assert doc["messages"] == [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "bad"},
@@ -130,7 +130,8 @@ def test_embeddings():
     good = EMBEDDINGS.examine(call(EMBEDDINGS), answer({"data": [{"embedding": [0.1]}]}))
     assert isinstance(good, Answer)
     assert (good.kind, good.keepable) == (Kind.SUCCESS, True)
-    for doc in ({"data": []}, {}, [], None, {"data": 3}):
+    unusable: list[Any] = [{"data": []}, {}, [], None, {"data": 3}]
+    for doc in unusable:
         assert isinstance(EMBEDDINGS.examine(call(EMBEDDINGS), answer(doc)), Fault)
     error = EMBEDDINGS.examine(call(EMBEDDINGS), Answer(1.0, 400, [], b"{}"))
     assert isinstance(error, Answer)

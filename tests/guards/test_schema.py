@@ -8,7 +8,7 @@ import pytest
 
 from guardproxy.core.jsonschema import InvalidSchema
 from guardproxy.core.values import Answer, Call, Record, Reply
-from guardproxy.guards.schema import COMPILED, JsonGuard, Settings, declare, problem_with
+from guardproxy.guards.schema import COMPILED, JsonGuard, Settings, declare
 from tests.flow.playbook import GUARDED, SCHEMA, House, answered, code, completion, said
 
 OBJECT = {"type": "json_object"}
@@ -203,11 +203,6 @@ def test_schemas_are_compiled_once():
     assert first is not None
     assert call.schema is not None
     assert call.schema.check is first.check
-
-
-def test_text_that_is_no_text():
-    """Half a surrogate is an invalid answer, not a crash."""
-    assert problem_with("\ud800", declare("n", {}, None))[1] is False
 
 
 def test_state():
