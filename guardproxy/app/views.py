@@ -16,6 +16,7 @@ from guardproxy.checklist.checks import verify
 from guardproxy.core.values import Reply
 from guardproxy.flow.read import JSON, error
 from guardproxy.guards.breaker import State
+from guardproxy.guards.health import UNASKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -154,7 +155,7 @@ class Views:
         circuit = "closed" if breaker is None else breaker.circuits[name].state.value
         pulse = self._house.health.pulses[name]
         told: dict[str, Any] = {"model": name, "status": "healthy" if check.ok and pulse.healthy else "unhealthy"}
-        if check.reason != "circuit_breaker_open":
+        if check.reason != UNASKED:
             told["latency_ms"] = int(check.seconds * 1000)
         told["circuit_state"] = "error" if not check.ok and circuit == "closed" else circuit
         if not check.ok:

@@ -61,6 +61,10 @@ class Dialect:
         """The same call with the bad *answer* and what is wrong with it added to the conversation."""
         raise NotImplementedError
 
+    def asides(self, doc: Any) -> list[str | None]:
+        """For each choice what was said beside its text, where that may be what was meant to be its text."""
+        return [None for _ in self.texts(doc)]
+
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The name and the arguments of every tool call, choice after choice."""
         del doc

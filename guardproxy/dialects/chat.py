@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai import completion
 from guardproxy.openai.family import Family
+from guardproxy.openai.repair import from_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +28,18 @@ class Chat(Family):
         if not isinstance(message, dict):
             return ""
         content = message.get("content")
-        if isinstance(content, str):
-            return None if not content and message.get("tool_calls") else content
+        if isinstance(content, str) and content:
+            return content
         if isinstance(content, list):  # parts, as some models answer
             return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-        return None if message.get("tool_calls") or message.get("function_call") else ""
+        if message.get("tool_calls") or message.get("function_call") or message.get("refusal"):
+            return None
+        return ""
+
+    def asides(self, doc: Any) -> list[str | None]:
+        """What some engines put into a reasoning field that was meant to be the content."""
+        messages = [choice.get("message") for choice in doc["choices"]]
+        return [from_reasoning(message) if isinstance(message, dict) else None for message in messages]
 
     def write(self, choice: dict[str, Any], text: str) -> dict[str, Any]:
         """The same choice, saying *text*."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply
 from guardproxy.flow import refusals
-from guardproxy.openai.fields import downward
+from guardproxy.openai.fields import downward, is_events
 
 if TYPE_CHECKING:
     from guardproxy.core.values import Call, Outcome, Record, Target, Verdict
@@ -154,6 +154,11 @@ class _Pursuit:
                 self.record.parse_failures.append(self.record.attempts[-1].upstream)
             if verdict.answer is not None:
                 answer = verdict.answer
+        call, events = self.call, is_events(answer.headers)
+        if call.whole and call.stream and not events and call.dialect is not None:
+            # asked for events the upstream answered otherwise, and the caller may have been sent some already
+            answer = call.dialect.mend(call, answer, [None] * len(call.dialect.texts(answer.doc)))
+            events = True
         doc = answer.doc
         self.record.usage = doc.get("usage") if isinstance(doc, dict) and isinstance(doc.get("usage"), dict) else None
         return Reply(
@@ -161,7 +166,7 @@ class _Pursuit:
             answer.body,
             downward(answer.headers),
             source="upstream",
-            events=self.call.stream,
+            events=events,
             keepable=answer.keepable,
         )
 

@@ -41,6 +41,10 @@ class Settings:
     """Failed checks in a row that make a healthy model unhealthy; never delays the first verdict."""
 
 
+UNASKED = "circuit_breaker_open"
+"""The reason of a check that was not made: an open circuit lets nothing through."""
+
+
 @final
 @dataclass(slots=True, frozen=True)
 class Check:
@@ -50,7 +54,7 @@ class Check:
     ok: bool
     seconds: float
     reason: str = ""
-    """``timeout``, ``invalid_response``, ``circuit_breaker_open`` or the failure in words."""
+    """``timeout``, ``invalid_response``, `UNASKED` or the failure in words."""
     detail: str = ""
 
 
@@ -101,8 +105,7 @@ class Health(Guard):
 
     def permit(self, target: Target, now: float) -> Refusal | None:
         """Advice, not a ban: better an ill model than none."""
-        del now
-        return _ILL if self.pulses[target.upstream].healthy is False else None
+        return None if self.available(target.upstream, now) else _ILL
 
     def take(self, upstream: str, check: Check) -> News | None:
         """A check has been made."""
@@ -121,9 +124,10 @@ class Health(Guard):
                     pulse.settings = self.settings
 
     def available(self, upstream: str, now: float) -> bool:
-        """Whether *upstream* is not known to be ill."""
+        """Whether *upstream* is not known to be ill; one that was not asked since its circuit is open is not known."""
         del now
-        return self.pulses[upstream].healthy is not False
+        pulse = self.pulses[upstream]
+        return pulse.healthy is not False or (pulse.last is not None and pulse.last.reason == UNASKED)
 
     def state(self, now: float) -> dict[str, Any]:
         """Each model's verdict and last check."""

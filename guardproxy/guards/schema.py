@@ -17,7 +17,8 @@ from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
 from guardproxy.openai.completion import assemble
-from guardproxy.openai.judge import judge_arguments, judge_text
+from guardproxy.openai.fields import EVENTS, JSON
+from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
 from guardproxy.openai.strict import dumps, loads
 from guardproxy.openai.wanted import tools, wanted
 
@@ -70,6 +71,8 @@ class Settings:
     """Whether declared fallbacks are answered."""
     strict_schema: bool = True
     """``false``: a violation of the schema is counted and let through; text that is no JSON never is."""
+    repair: bool = True
+    """Whether JSON that an answer holds is taken out of what is around it, and its commas and quotes are mended."""
     stream_validation: Literal["hold", "report"] = "hold"
     """``hold``: a stream is held back until it has been judged; ``report``: it passes, and is judged for metrics."""
     max_tokens_limit: int = 8192
@@ -116,24 +119,35 @@ class JsonGuard(Guard):
         schema, dialect = call.schema, call.dialect
         if schema is None or dialect is None:
             return None
+        mend = self.settings.repair
         texts = dialect.texts(answer.doc) if schema.text else []
-        judged = [None if text is None else judge_text(text, schema) for text in texts]
+        judged = [None if text is None else judge_text(text, schema, mend=mend) for text in texts]
+        if mend and "" in texts:
+            asides = zip(texts, judged, dialect.asides(answer.doc), strict=True)
+            judged = [judge_aside(aside, schema) if not text and aside else found for text, found, aside in asides]
         tools = dialect.tools(answer.doc) if schema.tools else []
-        given = [judge_arguments(name, text, schema) for name, text in tools]
-        if not (tools or any(judged)):
+        given = [judge_arguments(name, text, schema, mend=mend) for name, text in tools]
+        findings = [*(found for found in judged if found is not None), *given]
+        if not findings:
             return _UNCHECKED if schema.text else None
         problems = [
-            found.problem if len(texts) == 1 else f"choice {number}: {found.problem}"
+            found.problem if len(judged) == 1 else f"choice {number}: {found.problem}"
             for number, found in enumerate(judged)
             if found is not None and found.problem
         ]
         problems += [found.problem for found in given if found.problem]
         if not problems:
-            return _VALID
-        note = "; ".join(problems[:MOST_PROBLEMS])
-        broken = any(found is not None and not found.parsed for found in (*judged, *given))
+            if all(found.mended is None for found in findings):
+                return _VALID
+            mended = [None if found is None else found.mended for found in judged]
+            repaired = dialect.mend(
+                call, answer, mended or [None] * len(answer.doc["choices"]), [f.mended for f in given]
+            )
+            return Verdict("repaired", answer=repaired, flawed=True)
+        broken = not all(found.parsed for found in findings)
         if not broken and not self.settings.strict_schema:
             return Verdict("unchecked", flawed=True)
+        note = "; ".join(problems[:MOST_PROBLEMS])
         return Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True)
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
@@ -144,8 +158,9 @@ class JsonGuard(Guard):
         record.json = "fallback"
         record.fallback = schema.name
         body = dialect.compose(call, schema.fallback.decode(), int(now + self._epoch))
-        kind = b"text/event-stream" if call.stream else b"application/json"
-        return Reply(200, body, [(b"Content-Type", kind)], source="fallback", events=call.stream)
+        return Reply(
+            200, body, [(b"Content-Type", EVENTS if call.stream else JSON)], source="fallback", events=call.stream
+        )
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Judge a stream that was let through: it is counted, and not kept where it is flawed."""

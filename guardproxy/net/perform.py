@@ -127,6 +127,7 @@ class Performer:
             clocks.stop()
             if not over and sink.exchange is not None:
                 sink.exchange.cancel()
+            sink.exchange = None  # they hold each other, and the answer: nobody should have to look for that circle
 
 
 def answer(reply: Reply, record: Record, outlet: Outlet) -> None:

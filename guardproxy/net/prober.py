@@ -13,7 +13,7 @@ import orjson
 
 from guardproxy.core.steps import Ask
 from guardproxy.core.values import Answer, Call, Fault, Kind, Record, Refusal, Target
-from guardproxy.guards.health import Check
+from guardproxy.guards.health import UNASKED, Check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class Prober:
         if breaker is not None:
             asked = breaker.circuits[upstream].permit(started)
             if isinstance(asked, Refusal):
-                check = Check(started, ok=False, seconds=0.0, reason="circuit_breaker_open")
+                check = Check(started, ok=False, seconds=0.0, reason=UNASKED)
                 return self._note(upstream, check, [])
             permit = asked
         kind: Kind | None = None

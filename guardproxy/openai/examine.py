@@ -13,20 +13,18 @@ from guardproxy.core.values import Answer, Fault, Kind
 from guardproxy.openai.completion import assemble
 from guardproxy.openai.envelope import envelope, error_in, inner_status, is_envelope, message_of
 from guardproxy.openai.events import DONE, payloads
-from guardproxy.openai.fields import value
+from guardproxy.openai.fields import JSON, is_events, retyped, value
 from guardproxy.openai.outcome import kind_of, retry_after
 from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from guardproxy.core.values import Headers
 
 ENDED = frozenset(("stop", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos", "end_turn"))
 """Finish reasons that say that the model had said what it had to say."""
 INFLATED = 64 << 20
 """Bytes that a compressed answer may become."""
-_JSON: Headers = [(b"Content-Type", b"application/json")]
 
 
 def examine(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -> Answer | Fault:
@@ -70,7 +68,7 @@ def _success(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -
     body = _plain(answer)
     if body is None:
         return _bad(upstream, answer, "sent a compressed body that cannot be read, though none was asked for")
-    events = (value(answer.headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
+    events = is_events(answer.headers)
     try:
         doc = assemble(body) if events else loads(body)
     except ValueError as error:
@@ -104,14 +102,10 @@ def _error(answer: Answer, status: int, doc: Any, plain: bytes) -> Answer:
     if not is_envelope(doc):
         code = error.get("code") if error is not None and isinstance(error.get("code"), str) else "upstream_error"
         body = envelope(status, code, message_of(doc, plain) or f"the upstream answered with status {status}")
-        headers = _as_json(headers)
+        headers = retyped(headers, JSON)
     elif status != answer.status:  # it came under 200, perhaps as an event
-        body, headers = dumps({"error": error}), _as_json(headers)
+        body, headers = dumps({"error": error}), retyped(headers, JSON)
     return Answer(answer.at, status, headers, body, kind, answer.first, doc, retry_after=wait)
-
-
-def _as_json(headers: Headers) -> Headers:
-    return [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")] + _JSON
 
 
 def _plain(answer: Answer) -> bytes | None:

@@ -13,6 +13,7 @@ from guardproxy.core.dialect import Dialect
 from guardproxy.openai import completion, splice
 from guardproxy.openai.envelope import envelope
 from guardproxy.openai.examine import choices_flaw, examine
+from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.request import choices_wanted, wants_usage
 from guardproxy.openai.scan import Scan
 
@@ -93,7 +94,8 @@ class Family(Dialect):
             choices = self.rewrite(choices, tools)
         doc = {**answer.doc, "choices": choices}
         body = completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
-        return dataclasses.replace(answer, doc=doc, body=body)
+        headers = retyped(answer.headers, EVENTS if call.stream else JSON)
+        return dataclasses.replace(answer, headers=headers, doc=doc, body=body)
 
     def rewrite(self, choices: list[dict[str, Any]], tools: Sequence[str | None]) -> list[dict[str, Any]]:
         """The same choices with other arguments for their tools."""

@@ -39,6 +39,8 @@ _PER_REQUEST = frozenset(
     ),
 )
 OWN = b"x-guardproxy-"
+JSON = b"application/json"
+EVENTS = b"text/event-stream"
 
 
 def upward(headers: Headers) -> Headers:
@@ -68,6 +70,17 @@ def kept(headers: Headers) -> Headers:
         for pair in headers
         if (name := pair[0].lower()) not in _PER_REQUEST and not name.startswith((b"x-ratelimit-", b"ratelimit"))
     ]
+
+
+def is_events(headers: Headers) -> bool:
+    """Whether a body is a stream of server-sent events."""
+    return (value(headers, b"content-type") or b"").lower().startswith(EVENTS)
+
+
+def retyped(headers: Headers, kind: bytes) -> Headers:
+    """*headers* for another body than the one they came with: of this *kind*, and not encoded."""
+    others = [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")]
+    return [*others, (b"Content-Type", kind)]
 
 
 def value(headers: Headers, name: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ out but comments, one comma before a closing bracket, and an escape that was cut
     ``True``, ``False``, ``None``            ``true``, ``false``, ``null``
     ``//``, ``#``, ``/* */``                 left out
     ``,`` before ``}`` or ``]``              left out
-    no ``,`` between ``1`` and ``"b"``       put there, where there is white space
+    no ``,`` between ``1`` and ``"b"``       put there, where there is white space; not between 1 and 234
     ``"`` in a text                          escaped, if neither ``,``, ``:``, a bracket nor ``"`` follows
     the end, with brackets open              closed; a text too, a number never: 12 may have become 123
 
@@ -25,26 +25,31 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Final, NamedTuple, final
 
-MAX_MENDED: Final = 128 * 1024
-"""Characters of a document that is mended; at the worst 30 ms."""
+MAX_TOKENS: Final = 10_000
+"""Tokens of a document that is mended, white space among them: some 50 kB; two readings take about 20 ms."""
 MAX_NESTING: Final = 200
 """Containers inside each other; `openai.strict` reads no more."""
 
 _TOKENS: Final = r"""
     (?P<blank> [\s\ufeff]++ )
-  | (?P<text> " (?: [^"\\] | \\. INNER )*+ " )
+  | (?P<text> " (?: [^"\\]++ | \\. INNER )*+ " )
   | (?P<mark> [{}\[\],:] )
   | (?P<word> [^\s{}\[\],:"'/\#]++ )
-  | (?P<single> ' (?: [^'\\] | \\. )*+ ' )
+  | (?P<single> ' (?: [^'\\]++ | \\. )*+ ' )
   | (?P<note> //[^\n]*+ | \#[^\n]*+ | /\*.*?\*/ )
   | (?P<begun> ["'].*+ )
 """
 _FIRST: Final = re.compile(_TOKENS.replace("INNER", ""), re.VERBOSE | re.DOTALL)
 _SECOND: Final = re.compile(_TOKENS.replace("INNER", r'| "(?! \s*+ (?: [,:}\]"] | \Z ))'), re.VERBOSE | re.DOTALL)
 _ODD: Final = re.compile(r'\\.|["\x00-\x1f]', re.DOTALL)
-_WHOLE: Final = re.compile(r"(?:[^\\]|\\(?:u[0-9a-fA-F]{4}|[^u]))*+", re.DOTALL)
+_WHOLE: Final = re.compile(
+    r"(?:[^\\]++|\\(?:[^u]|u(?:[dD][89abAB]HH\\u[dD][c-fC-F]HH|(?![dD][89abAB])HHHH)))*+".replace("H", "[0-9a-fA-F]"),
+    re.DOTALL,
+)
+"""A text that was cut off, up to the last escape that is whole; half a surrogate pair is not."""
 _NAME: Final = re.compile(r"[A-Za-z_$][\w$-]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
 _WORDS: Final = {
@@ -56,7 +61,8 @@ _WORDS: Final = {
     "None": "null",
 }
 
-_VALUE, _NAMED, _COLON, _NEXT, _DONE = "value", "name", "colon", "next", "done"
+_OWED, _VALUE, _NAMING, _COLON, _NEXT, _DONE = range(6)
+"""What may come: a value, a value or the end, a name or the end, a colon, a comma or the end, nothing."""
 
 
 @final
@@ -81,7 +87,7 @@ def mend(text: str, start: int) -> Mended | None:
 class _Reading:
     """One way to read a document."""
 
-    __slots__ = ("_blank", "_comma", "_cut", "_inner", "_open", "_out", "_start", "_state", "_text")
+    __slots__ = ("_blank", "_comma", "_cut", "_inner", "_last", "_open", "_out", "_start", "_state", "_text")
 
     def __init__(self, text: str, start: int, *, inner: bool = False) -> None:
         self._text = text
@@ -89,7 +95,9 @@ class _Reading:
         self._inner = inner
         self._out: list[str] = []
         self._open: list[str] = []
-        self._state = _VALUE
+        self._state = _OWED
+        self._last = ""
+        """The kind of the last token that meant something."""
         self._comma = -1
         """Where in the output the comma stands that nothing has followed yet; -1: there is none."""
         self._blank = False
@@ -99,15 +107,13 @@ class _Reading:
         """Read to the end of the document, or of the text."""
         end = self._start
         last = ""
-        for token in tokens.finditer(self._text, self._start):
+        for token in islice(tokens.finditer(self._text, self._start), MAX_TOKENS):
             last = token.lastgroup or ""
             if token.start() != end or not self._token(last, token[0]):
                 return None
             end = token.end()
             if self._state == _DONE:
                 return Mended("".join(self._out), end, closed=False, cut=False)
-            if end - self._start > MAX_MENDED:
-                return None
         if end != len(self._text) or (last == "word" and _NUMBER.fullmatch(self._text[-1:])):
             return None
         return self._close(end)
@@ -120,64 +126,61 @@ class _Reading:
         if kind == "note":
             self._blank = True
             return True
+        if token not in ("}", "]"):
+            self._comma = -1
         taken = self._mark(token) if kind == "mark" else self._scalar(kind, token)
         self._blank = False
+        self._last = kind
         return taken
 
-    def _mark(self, token: str) -> bool:
-        if token in "{[":
-            if not self._before_value() or len(self._open) >= MAX_NESTING:
+    def _mark(self, mark: str) -> bool:
+        if mark in "{[":
+            if not self._value_may_come("mark") or len(self._open) >= MAX_NESTING:
                 return False
-            self._open.append(token)
-            self._state = _NAMED if token == "{" else _VALUE
-        elif token == ",":
+            self._open.append(mark)
+            self._state = _NAMING if mark == "{" else _VALUE
+        elif mark == ",":
             if self._state != _NEXT:
                 return False
             self._comma = len(self._out)
-            self._state = _NAMED if self._open[-1] == "{" else _VALUE
-        elif token == ":":
+            self._state = _NAMING if self._open[-1] == "{" else _VALUE
+        elif mark == ":":
             if self._state != _COLON:
                 return False
-            self._state = _VALUE
+            self._state = _OWED
         else:
-            if self._open[-1] != ("{" if token == "}" else "[") or not self._may_close():
+            if self._open[-1:] != ["{" if mark == "}" else "["] or not self._may_close():
                 return False
             self._open.pop()
             self._state = _NEXT if self._open else _DONE
-        self._out.append(token)
+        self._out.append(mark)
         return True
 
     def _may_close(self) -> bool:
         """Whether the innermost container may end here; a comma that nothing followed goes."""
-        if self._state == _NEXT:
-            return True
-        if self._state == _COLON or "".join(self._out[-8:]).rstrip()[-1:] == ":":
+        if self._state in (_OWED, _COLON):
             return False
-        if self._comma >= 0:
+        if self._state != _NEXT and self._comma >= 0:
             self._out[self._comma] = ""
             self._comma = -1
         return True
 
-    def _before_value(self) -> bool:
-        """Whether a value may stand here; where only a comma is missing it is put there."""
-        if self._state == _NEXT and self._blank and not self._inner and self._open[-1] == "[":
+    def _value_may_come(self, kind: str) -> bool:
+        """Whether a value may stand here, or a name; where only a comma is missing it is put there."""
+        if self._state == _NEXT and self._blank and not self._inner and not kind == self._last == "word":
             self._out.append(",")
-            self._state = _VALUE
-        self._comma = -1 if self._state == _VALUE else self._comma
-        return self._state == _VALUE
+            self._state = _NAMING if self._open[-1] == "{" else _VALUE
+        return self._state in (_OWED, _VALUE)
 
     def _scalar(self, kind: str, token: str) -> bool:
-        if self._state == _NEXT and self._open[-1] == "{" and self._blank and not self._inner:
-            self._out.append(",")
-            self._state = _NAMED
-        if self._state == _NAMED:
+        value = self._value_may_come(kind)
+        if self._state == _NAMING:
             if kind == "begun" or (kind == "word" and not _NAME.fullmatch(token)):
                 return False
-            self._comma = -1
             self._state = _COLON
             self._out.append('"' + token + '"' if kind == "word" else _quoted(token[1:-1]))
             return True
-        if not self._before_value():
+        if not value:
             return False
         self._state = _NEXT
         if kind == "word":
@@ -185,10 +188,12 @@ class _Reading:
             self._out.append(known)
             return bool(known)
         if kind == "begun":
+            if self._inner:
+                return False
             self._cut = True
             whole = _WHOLE.match(token, 1)
             token = token[: whole.end() if whole else 1] + token[0]
-            if token[:-1].rstrip()[-1:] in "}]":  # its quote was forgotten: where, nobody knows
+            if token[:-1].rstrip()[-1:] in ("}", "]"):  # its quote was forgotten: where, nobody knows
                 return False
         self._out.append(_quoted(token[1:-1]))
         return True
@@ -209,7 +214,7 @@ def _quoted(content: str) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    one = found[0]
-    if one[0] == "\\":
-        return "'" if one == "\\'" else one
-    return json.dumps(one)[1:-1]
+    return _SPELLED.get(found[0], found[0])
+
+
+_SPELLED: Final = {"\\'": "'", **{one: json.dumps(one)[1:-1] for one in ['"', *map(chr, range(32))]}}

@@ -118,7 +118,7 @@ def judged(answer: Answer, doc: dict | None = None, settings: Settings | None = 
 )
 def test_the_verdict(text, note):
     """JSON as strict readers have it, and nothing but it; a note says what is wrong in words for the model."""
-    verdict = judged(said(1.0, text), headers=GUARDED)
+    verdict = judged(said(1.0, text), headers=GUARDED, settings=Settings(repair=False))
     assert verdict.note is None if note is None else note in verdict.note
     assert (verdict.label, verdict.flawed) == (("valid", False) if note is None else ("invalid", True))
 
@@ -130,6 +130,46 @@ def test_tool_calls_say_nothing():
     doc["choices"].append({"index": 1, "message": {"tool_calls": [{}]}, "finish_reason": "tool_calls"})
     verdict = judged(answered(1.0, 200, json.dumps(doc).encode()), headers=GUARDED)
     assert verdict.note.startswith("choice 0: it does not satisfy")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('```json\n{"x": 1}\n```', id="fence"),
+        pytest.param('Here you are: {"x": 1}. Enjoy!', id="prose"),
+        pytest.param('<think>an x, then</think>{"x": 1}', id="thoughts"),
+        pytest.param("{'x': 1,}", id="syntax"),
+    ],
+)
+def test_what_can_be_mended_is_not_asked_again(text):
+    """JSON that an answer holds is taken out of it, without tokens; it still counts as an answer that was not valid."""
+    verdict = judged(said(1.0, text), headers=GUARDED)
+    assert (verdict.label, verdict.note, verdict.flawed) == ("repaired", None, True)
+    assert json.loads(json.loads(verdict.answer.body)["choices"][0]["message"]["content"]) == {"x": 1}
+
+
+def test_what_was_said_beside_an_empty_text():
+    """An engine that puts the answer into a reasoning field is understood."""
+    verdict = judged(said(1.0, "", reasoning_content='{"x": 1}'), headers=GUARDED)
+    assert verdict.label == "repaired"
+    assert json.loads(verdict.answer.body)["choices"][0]["message"]["content"] == '{"x": 1}'
+
+
+def test_the_arguments_of_tools():
+    """What a model gives to a tool must be what the tool takes; what can be mended is."""
+    tools = {"tools": [{"type": "function", "function": {"name": "find", "parameters": SCHEMA}}]}
+
+    def given(arguments: str):
+        return judged(
+            said(1.0, None, tool_calls=[{"id": "t", "function": {"name": "find", "arguments": arguments}}]), tools
+        )
+
+    assert given('{"x": 1}').label == "valid"
+    assert "find" in given("{}").note
+    mended = given('```json\n{"x": 1}\n```')
+    call = json.loads(mended.answer.body)["choices"][0]["message"]["tool_calls"][0]
+    assert (mended.label, call["function"]["arguments"], call["id"]) == ("repaired", '{"x": 1}', "t")
+    assert judged(said(1.0, "no tool is needed"), tools) is None
 
 
 def test_any_object():
