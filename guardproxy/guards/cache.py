@@ -20,6 +20,7 @@ from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
 from guardproxy.openai.envelope import envelope
 from guardproxy.openai.fields import kept
+from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -189,8 +190,9 @@ class Cache(Guard):
         """
         schema = call.schema.digest if call.schema is not None else b""
         path, query = call.path.encode("utf-8", "surrogateescape"), call.query.encode("utf-8", "surrogateescape")
-        named = bool(call.named_mode or target.moved_from)
-        meant = f"{target.upstream}\0{target.model}\0{target.mode}\0{named}".encode()
+        meant = f"{target.upstream}\0{target.model}\0{target.mode}\0".encode()
+        if call.named_mode or target.moved_from:  # then these are part of the request
+            meant += dumps([target.params, target.caps])
         sizes = (len(path), len(query), len(meant), len(schema), len(call.body))
         start = b"guardproxy 2\0%d:%d:%d:%d:%d\0%b%b%b%b" % (*sizes, path, query, meant, schema)
         digest = blake2b(start, digest_size=32)

@@ -75,13 +75,18 @@ class Prober:
     async def check(self, upstream: str) -> Check:
         """Check one model now; whoever asks while a check runs, or within a second after it, gets its result."""
         last = self._health.pulses[upstream].last
-        if last is not None and self._loop.time() - last.at < FRESH and not self._waits(upstream):
+        fresh = last is not None and self._loop.time() - last.at < FRESH
+        if last is not None and fresh and not self._waits(upstream) and last.ok is not self._closed_off(upstream):
             return last
         task = self._running.get(upstream)
         if task is None:
             task = self._running[upstream] = self._loop.create_task(self._check(upstream), name=f"check {upstream}")
             task.add_done_callback(lambda _: self._running.pop(upstream, None))
         return await asyncio.shield(task)
+
+    def _closed_off(self, upstream: str) -> bool:
+        """Whether its circuit lets nobody through: then it costs nothing to find that out anew."""
+        return self._breaker is not None and not self._breaker.available(upstream, self._loop.time())
 
     def _waits(self, upstream: str) -> bool:
         """Whether a circuit waits for a probe."""
