@@ -129,10 +129,10 @@ def build(
     )
     kept = {} if old is None else {n: up for n, up in old.upstreams.items() if n in models and _same(n, config, old)}
     upstreams = {name: kept.get(name) or _upstream(name, config, folder, loop) for name in models}
-    for guard in parts.guards:
-        if isinstance(guard, Cache):
-            for name in models.keys() - kept.keys():  # what another server said is not what this one would say
-                guard.purge(name)
+    keeper = next((guard for guard in parts.guards if isinstance(guard, Cache)), None)
+    if keeper is not None:
+        for name in models.keys() - kept.keys():  # what another server said is not what this one would say
+            keeper.purge(name)
     bounds = Bounds(response_bytes=config.limits.response_bytes)
     return House(
         loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, _timeouts(config), bounds, loop)

@@ -76,8 +76,9 @@ class _Bounds:
         self._bases: dict[int, str] = {}
         self._named: dict[str, Any] = {"": root}
         self._done: dict[int, _Work] = {}
-        self._open: dict[int, bool] = {}
-        """Parts being looked at: True while its own value is, False while one of its children is."""
+        self._open: dict[int, int] = {}
+        """Parts being looked at, and how deep in the answer the value lies that they are applied to."""
+        self._depth = 0
         self.lost = ""
         self._index(root)
 
@@ -112,21 +113,22 @@ class _Bounds:
         place = self._places.get(key, place)
         if key in self._done:
             return self._done[key]
-        if self._open.get(key):
+        if self._open.get(key) == self._depth:
             raise InvalidSchema(place, "refers to itself without moving on in the value", "schema_too_deep")
         if key in self._open:
             return 1, Counter(), 0
-        self._open[key] = True
+        self._open[key] = self._depth
         own, children, chain = 1, Counter[str](), 0
         for part in self._same_value(node):
             more, below, length = self.work(part, place)
             own, chain = own + more, max(chain, length + 1)
             children.update(below)
             self._allow(own, chain, place)
-        self._open[key] = False
+        self._depth += 1
         for name, part in _below(node):
             children[name] += max(self._heaviest(part, place), 1)
             self._allow(children[name], 0, place)
+        self._depth -= 1
         del self._open[key]
         self._done[key] = own, children, chain
         return self._done[key]

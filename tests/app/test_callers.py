@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.app.stand import CHAT, JSON_SCHEMA, NEVER, asking, request
+from tests.app.stand import CHAT, JSON_SCHEMA, NEVER, Replay, asking, request
 
 GONE = "guardproxy_callers_gone_total"
 
@@ -122,7 +122,8 @@ async def test_gone_during_another_path(stand):
 async def test_a_probe_is_given_back(make):
     """The caller of a half-open circuit's probe who leaves gives the probe back: another one may prove the model."""
     stand = await make({"circuit_breaker": {"timeout": 0.05, "half_open_requests": 1, "success_threshold": 1}})
-    stand.proxy.prober._rounds and [task.cancel() for task in stand.proxy.prober._rounds]
+    for task in stand.proxy.prober._rounds:
+        task.cancel()
     await stand.put("/guard/breakers/llama", {"state": "open"})
     await stand.put("/guard/breakers/llama", {"state": "auto"})
     await asyncio.sleep(0.1)
@@ -140,13 +141,22 @@ async def test_a_probe_is_given_back(make):
 
 async def test_a_slow_reader(make):
     """Who reads slowly slows his own stream; the model is not blamed for the silence, and nothing piles up."""
-    stand = await make({"timeouts": {"stall": 0.15, "total": 5}})
-    async with Leaver(stand) as caller:
-        caller.say(request(asking("x" * 60_000, stream=True, n=100)))
-        await asyncio.sleep(0.5)
-        received = b""
-        while piece := await caller.hear():
-            received += piece
+    piece = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n' % (b"x" * 100_000)
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    async with Replay(head + piece * 200 + end) as replay:
+        changes = {"upstreams": {"llama": {"url": replay.url}}, "timeouts": {"stall": 0.15, "total": 5}}
+        stand = await make(changes, bare=True)
+        async with Leaver(stand) as caller:
+            caller.say(request(asking(stream=True)))
+            await asyncio.sleep(0.6)  # longer than a stall
+            (busy,) = [front for front in stand.proxy.app._front.callers if front.phase.name == "BUSY"]
+            assert busy.writing_paused
+            assert busy.transport.get_write_buffer_size() < 2_000_000
+            received = bytearray()
+            while part := await caller.hear():
+                received += part
+    assert len(received) > 20_000_000
     assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert b'"error"' not in received
 
@@ -169,8 +179,8 @@ async def test_a_caller_who_leaves_does_not_disturb_others(stand):
 
 async def test_pipelined_requests(stand):
     """Requests sent at once over one connection are answered in order."""
-    two = request(asking("one")).replace(b"Connection: close\r\n", b"") + request(method="GET", path="/healthz")
+    two = request(asking("one")).replace(b"Connection: close\r\n", b"") + request(method="GET", path="/llama/health")
     received, end = await stand.raw(two)
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 2
-    assert received.endswith(b"ok\n")
+    assert received.endswith(b"\r\n\r\n{}")
     assert end == "fin"

@@ -14,7 +14,6 @@ from tests.app.stand import CHAT, NEVER, asking
 QUICK = {
     "circuit_breaker": {"minimum_requests": 2, "timeout": 0.3, "success_threshold": 2, "half_open_requests": 1},
     "retry": {"attempts": 2, "min_per_second": 100},
-    "cache": {"enabled": False},
 }
 
 
@@ -49,7 +48,7 @@ async def open_llama(stand):
 async def test_the_whole_story(make, traffic):
     """llama dies: its circuit opens, mistral answers and says so, health and checklist say no; healed, all comes back."""
     async with letters() as (came, url):
-        stand = await make({**QUICK, "alerts": {"webhook": url}})
+        stand = await make({**QUICK, "cache": {"enabled": True}, "alerts": {"webhook": url}})
         verdict = await asyncio.to_thread(fetch, stand.app)
         assert verdict["safe"], verdict
 
