@@ -66,6 +66,7 @@ class Own:
                 reply = await self._change(request, path, query, admin=admin)
             else:
                 reply = error(405, "method_not_allowed", f"{request.method} is not answered at {path}")
+                reply.headers = [*reply.headers, (b"Allow", b"GET, HEAD, POST, PUT, DELETE")]
         outlet.reply(reply.status, reply.headers, reply.body)
 
     async def _change(self, request: Request, path: str, query: str, *, admin: bool) -> Reply:

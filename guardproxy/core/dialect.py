@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call, Fault
 
 
@@ -22,6 +23,8 @@ class Scan(Protocol):
     error: dict[str, Any] | None
     """The first error that the stream carried."""
     usage: dict[str, Any] | None
+    hopeless: str
+    """Why nothing can become of it, as found by whoever watches."""
 
     def feed(self, chunk: bytes) -> int:
         """Take what has come; tell how many events with content it ended."""
@@ -49,8 +52,8 @@ class Dialect:
         """Read a whole answer and decide its kind; a `Fault` where it is unusable."""
         raise NotImplementedError
 
-    def scan(self, call: Call) -> Scan:
-        """Read along with a stream."""
+    def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
+        """Read along with a stream, and show its events to *watch*."""
         raise NotImplementedError
 
     def texts(self, doc: Any) -> list[str | None]:
@@ -64,6 +67,11 @@ class Dialect:
     def asides(self, doc: Any) -> list[str | None]:
         """For each choice what was said beside its text, where that may be what was meant to be its text."""
         return [None for _ in self.texts(doc)]
+
+    def deltas(self, chunk: Any) -> list[tuple[int, str]]:
+        """What an event adds to the text of which choice."""
+        del chunk
+        return []
 
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The name and the arguments of every tool call, choice after choice."""

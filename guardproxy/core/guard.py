@@ -7,11 +7,12 @@ throws no dice of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from guardproxy.core.values import (
         Answer,
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
         Target,
         Verdict,
     )
+
+
+Watcher = Callable[[bytes], str | None]
+"""Takes the payload of each event as it comes; None: go on, else why nothing can become of the answer."""
 
 
 class Guard:
@@ -51,6 +56,9 @@ class Guard:
 
     def hear(self, news: News, now: float) -> News | None:
         """Another guard has news; return what follows from it."""
+
+    def watch(self, call: Call) -> Watcher | None:
+        """Before each attempt whose answer is held back: somebody to read along, or None."""
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
         """After each whole, successful answer: None where this guard has nothing to say about it."""

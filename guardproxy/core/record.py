@@ -43,6 +43,8 @@ class Record:
     parse_failures: list[str] = field(default_factory=list)
     """The upstream of each answer that was not valid."""
     asks_again: int = 0
+    aborted: int = 0
+    """Answers that were ended early since nothing could become of them."""
     retries: int = 0
     cache: str = ""
     """The value of ``Cache-Status`` behind the cache's name; empty where no cache was asked."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guardproxy.core.values import Call, Headers, Target
 
 
@@ -24,6 +26,8 @@ class Ask:
     body: bytes
     relay: bool
     """Whether events may go on to the caller as they come."""
+    watch: Callable[[bytes], str | None] | None = None
+    """Reads the events along while the answer is held back; a reason ends it early."""
 
 
 @final

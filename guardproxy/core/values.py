@@ -166,6 +166,8 @@ class Answer:
     """Whether it is whole and ended of itself: neither cut at a length nor by a filter."""
     retry_after: float | None = None
     """Seconds the upstream asked to be left alone."""
+    hopeless: str = ""
+    """Why it was ended early: nothing that could still have come would have made it acceptable."""
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from guardproxy.openai.request import choices_wanted
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call
 
 
@@ -41,11 +42,11 @@ class Completions(Family):
         """A ``text_completion``."""
         return completion.text(text, id=ident, model=model, created=created)
 
-    def scan(self, call: Call) -> Scan:
+    def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice of every prompt must finish."""
         prompt = call.doc.get("prompt")
         many = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-        return Scan(choices_wanted(call.doc) * many)
+        return Scan(choices_wanted(call.doc) * many, watch)
 
 
 SPEC = Completions()

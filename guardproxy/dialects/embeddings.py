@@ -17,6 +17,7 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Fault
 
 
@@ -34,10 +35,10 @@ class Embeddings(Dialect):
             return dataclasses.replace(read, keepable=True)
         return read
 
-    def scan(self, call: Call) -> Scan:
+    def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Embeddings are not streamed; what comes as events all the same is read as such."""
         del call
-        return Scan()
+        return Scan(watch=watch)
 
     def texts(self, doc: Any) -> list[str | None]:
         """There are none."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from guardproxy.core.budget import Budget
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.steps import Ask
     from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
 
@@ -50,7 +51,7 @@ class Rules:
     """Who speaks when, and what the story needs besides."""
 
     __slots__ = (
-        "_admits", "_ears", "_gates", "_judges", "_rescues", "_settles", "_ticks",
+        "_admits", "_ears", "_gates", "_judges", "_rescues", "_settles", "_ticks", "_watches",
         "aim", "budgets", "dice", "epoch", "guards", "models", "retry",
     )  # fmt: skip
 
@@ -78,6 +79,7 @@ class Rules:
         self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
         self._gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))
+        self._watches = tuple((g.name, g.watch) for g in _speaking(guards, "watch"))
         self._judges = tuple((g.name, g.judge) for g in _speaking(guards, "judge"))
         self._rescues = tuple((g.name, g.rescue) for g in reversed(_speaking(guards, "rescue")))
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
@@ -137,6 +139,13 @@ class Rules:
                 continue
             if (verdict := speak(call, answer)) is not None:
                 return verdict
+        return None
+
+    def watch(self, call: Call) -> Watcher | None:
+        """The first who wants to read along."""
+        for name, speak in self._watches:
+            if not (call.skip and name in call.skip) and (watcher := speak(call)) is not None:
+                return watcher
         return None
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:

@@ -17,12 +17,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from guardproxy.core.steps import Pause, Step
-from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply
+from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import refusals
+from guardproxy.openai.completion import assemble
 from guardproxy.openai.fields import downward, is_events
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Call, Outcome, Record, Target, Verdict
+    from guardproxy.core.values import Call, Outcome, Record, Target
     from guardproxy.flow.rules import Rules
 
 _ANSWERED = (Kind.SUCCESS, Kind.SLOW)
@@ -78,7 +79,7 @@ class _Pursuit:
             if type(outcome) is Relayed:
                 return self._sent(outcome)
             if type(outcome) is Answer and outcome.kind in _ANSWERED:
-                verdict = self.rules.judge(self.call, outcome)
+                verdict = self._verdict(outcome)
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
                 record.parse_failures.append(target.upstream)
@@ -122,7 +123,10 @@ class _Pursuit:
         record.asking = True
         outcome: Outcome | None = None
         try:
-            came = yield self.rules.aim(self.call, target)
+            ask = self.rules.aim(self.call, target)
+            if self.call.whole and self.call.stream:
+                ask.watch = self.rules.watch(self.call)
+            came = yield ask
             outcome = self._examined(came, target) if type(came) is Answer else came
             return outcome
         finally:
@@ -142,10 +146,19 @@ class _Pursuit:
         call = self.call
         if call.dialect is None:
             return answer
+        if answer.hopeless:  # ended by us: the model was well, what it said was not
+            self.record.aborted += 1
+            return replace(answer, kind=Kind.SUCCESS, doc=assemble(answer.body) or {"choices": []})
         # what is wrong with an answer is said of whoever gave it
         return call.dialect.examine(
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
         )
+
+    def _verdict(self, answer: Answer) -> Verdict | None:
+        if answer.hopeless:
+            note = f"it was stopped, since nothing could have made it satisfy the schema: {answer.hopeless}"
+            return Verdict("invalid", note, flawed=True)
+        return self.rules.judge(self.call, answer)
 
     def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
         if verdict is not None:

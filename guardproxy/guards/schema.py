@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.jsonschema import InvalidSchema, Validator, why
 from guardproxy.core.jsonschema import compile as compile_schema
+from guardproxy.core.prefix import Prefix
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
 from guardproxy.openai.completion import assemble
@@ -21,10 +22,12 @@ from guardproxy.openai.fields import EVENTS, JSON
 from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
 from guardproxy.openai.strict import dumps, loads
 from guardproxy.openai.wanted import tools, wanted
+from guardproxy.openai.watch import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Record
     from guardproxy.openai.wanted import Wanted
 
@@ -73,6 +76,8 @@ class Settings:
     """``false``: a violation of the schema is counted and let through; text that is no JSON never is."""
     repair: bool = True
     """Whether JSON that an answer holds is taken out of what is around it, and its commas and quotes are mended."""
+    early_abort: bool = True
+    """Whether the model is hung up on as soon as nothing it could still say would satisfy the schema (held streams)."""
     stream_validation: Literal["hold", "report"] = "hold"
     """``hold``: a stream is held back until it has been judged; ``report``: it passes, and is judged for metrics."""
     max_tokens_limit: int = 8192
@@ -92,6 +97,7 @@ class JsonGuard(Guard):
         self.declared = dict(declared)
         self._epoch = epoch
         self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
+        self._prefixes: OrderedDict[bytes, Prefix | None] = OrderedDict()
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Mark a call whose answer has to satisfy a schema; refuse one whose schema is none."""
@@ -113,6 +119,20 @@ class JsonGuard(Guard):
             call.whole = not call.stream or self.settings.stream_validation == "hold"
             call.keep = call.keep or not call.whole
         return call
+
+    def watch(self, call: Call) -> Watcher | None:
+        """Read along a stream that is held back, to stop the model as soon as it is wrong."""
+        schema = call.schema
+        if schema is None or not schema.text or schema.check is None or call.dialect is None:
+            return None
+        if not self.settings.early_abort:
+            return None
+        if schema.digest not in self._prefixes:
+            self._prefixes[schema.digest] = Prefix.of(schema.check, strict=not self.settings.repair)
+            if len(self._prefixes) > COMPILED:
+                self._prefixes.popitem(last=False)
+        first = self._prefixes[schema.digest]
+        return None if first is None else Reading(call.dialect, first)
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
         """Every choice that says something must say what the schema asks for, and every tool get what it takes."""

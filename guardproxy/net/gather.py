@@ -70,6 +70,13 @@ class Gather:
         if self._scan is not None and self._scan.feed(chunk):
             self._clocks.beat(self._loop.time())
         self._parts.append(chunk)
+        if self._scan is not None and self._scan.hopeless and not self.done.done():
+            if self.exchange is not None:
+                self.exchange.cancel()  # every token from here on would be thrown away
+            now, body = self._loop.time(), b"".join(self._parts)
+            hopeless = self._scan.hopeless
+            self.done.set_result(Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless))
+            return
         self._size += len(chunk)
         if self._size > self._limit:
             message = f"upstream {self._upstream} sent more than {self._limit} bytes (limits.response_bytes)"

@@ -107,7 +107,8 @@ class Performer:
         elif ask.relay and outlet is not None and dialect is not None:
             sink = Events(ask, dialect.scan(call), limit, outlet, record, clocks, loop)
         else:
-            sink = Gather(name, clocks, limit, dialect.scan(call) if streams and dialect is not None else None, loop)
+            scan = dialect.scan(call, ask.watch) if streams and dialect is not None else None
+            sink = Gather(name, clocks, limit, scan, loop)
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
         repeat = dialect is not None or call.method in IDEMPOTENT

@@ -75,8 +75,7 @@ class Prober:
     async def check(self, upstream: str) -> Check:
         """Check one model now; whoever asks while a check runs, or within a second after it, gets its result."""
         last = self._health.pulses[upstream].last
-        fresh = last is not None and self._loop.time() - last.at < FRESH
-        if last is not None and fresh and not self._waits(upstream) and last.ok is not self._closed_off(upstream):
+        if last is not None and self._holds(upstream, last):
             return last
         task = self._running.get(upstream)
         if task is None:
@@ -84,9 +83,13 @@ class Prober:
             task.add_done_callback(lambda _: self._running.pop(upstream, None))
         return await asyncio.shield(task)
 
-    def _closed_off(self, upstream: str) -> bool:
-        """Whether its circuit lets nobody through: then it costs nothing to find that out anew."""
-        return self._breaker is not None and not self._breaker.available(upstream, self._loop.time())
+    def _holds(self, upstream: str, last: Check) -> bool:
+        """Whether *last* still says how it is; what an open circuit made of it holds as long as that is open."""
+        now = self._loop.time()
+        if now - last.at >= FRESH or self._waits(upstream):
+            return False
+        closed_off = self._breaker is not None and not self._breaker.available(upstream, now)
+        return (last.reason == UNASKED) is closed_off
 
     def _waits(self, upstream: str) -> bool:
         """Whether a circuit waits for a probe."""

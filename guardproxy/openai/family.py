@@ -20,6 +20,7 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call, Fault
 
 
@@ -52,9 +53,22 @@ class Family(Dialect):
         """Read a whole answer: its choices must be there as objects."""
         return examine(call.upstream, answer, choices_flaw)
 
-    def scan(self, call: Call) -> Scan:
+    def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
-        return Scan(choices_wanted(call.doc))
+        return Scan(choices_wanted(call.doc), watch)
+
+    def deltas(self, chunk: Any) -> list[tuple[int, str]]:
+        """What each choice of the chunk adds to its text."""
+        choices = chunk.get("choices") if isinstance(chunk, dict) else None
+        found: list[tuple[int, str]] = []
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                delta = choice.get("delta")
+                text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+                index = choice.get("index", 0)
+                if isinstance(text, str) and text and isinstance(index, int):
+                    found.append((index, text))
+        return found
 
     def texts(self, doc: Any) -> list[str | None]:
         """What each choice says."""

@@ -8,12 +8,15 @@ past untouched.
 from __future__ import annotations
 
 import re
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai.envelope import error_in
 from guardproxy.openai.events import DONE, Reader
 from guardproxy.openai.examine import ENDED
 from guardproxy.openai.strict import loads
+
+if TYPE_CHECKING:
+    from guardproxy.core.guard import Watcher
 
 _TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:)')
 """What makes an event worth decoding: one search an event instead of one decode."""
@@ -23,10 +26,12 @@ _TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:)'
 class Scan:
     """What a stream of completion chunks has told so far; *choices* are expected to finish."""
 
-    __slots__ = ("_choices", "_reader", "done", "error", "events", "finished", "first", "usage")
+    __slots__ = ("_choices", "_reader", "_watch", "done", "error", "events", "finished", "first", "hopeless", "usage")
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int = 1, watch: Watcher | None = None) -> None:
         self._reader = Reader()
+        self._watch = watch
+        self.hopeless = ""
         self._choices = choices
         self.events = 0
         self.done = False
@@ -68,6 +73,8 @@ class Scan:
             self.first = payload
         if _TELLING.search(payload) is not None:
             self._decode(payload)
+        if self._watch is not None and not self.hopeless:
+            self.hopeless = self._watch(payload) or ""
 
     def _decode(self, payload: bytes) -> None:
         try:

@@ -57,6 +57,7 @@ _BY_MODEL = (
     ("llm_json_parse_failures_total", "invalid", "Answers that were not JSON or against their schema"),
     ("llm_json_fallback_used_total", "fallbacks", "Declared fallbacks answered"),
     ("llm_health_check_failures_total", "checks_failed", "Health checks that failed"),
+    ("guardproxy_early_aborts_total", "aborted", "Answers ended early, since nothing could become of them"),
     ("guardproxy_retries_total", "retries", "Attempts made again after a fault"),
     ("guardproxy_upstream_auth_failures_total", "keys_refused", "Attempts answered 401 or 403"),
 )
@@ -92,7 +93,7 @@ class _Model:
 
     def __init__(self) -> None:
         self.requests = self.failures = self.invalid = self.fallbacks = 0
-        self.retries = self.keys_refused = self.checks_failed = 0
+        self.retries = self.aborted = self.keys_refused = self.checks_failed = 0
         self.check_seconds = 0.0
         self.tokens_in = self.tokens_out = 0
         self.kinds = [0] * len(_PLACE)
@@ -168,6 +169,8 @@ class Metrics(Collector):
             return
         if record.retries:
             last.retries += record.retries
+        if record.aborted:
+            last.aborted += record.aborted
         if record.fallback:
             last.fallbacks += 1
         if record.attempts:

@@ -23,11 +23,14 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[..., Awaitable[Stand]]]:
-    """Make stands of changed settings; when the test is over everything lent must have been given back."""
+    """Make stands: `await make({"cache": {"enabled": False}}, llama="hang")`.
+
+    When the test is over everything lent must have been given back.
+    """
     async with AsyncExitStack() as stack:
 
-        async def make(changes: Mapping[str, Any] | None = None, *, bare: bool = False) -> Stand:
-            stand = await stack.enter_async_context(Stand(changes or {}, bare))
+        async def make(changes: Mapping[str, Any] | None = None, *, bare: bool = False, **faults: str) -> Stand:
+            stand = await stack.enter_async_context(Stand(changes or {}, bare, faults))
             made.append(stand)
             return stand
 

@@ -115,12 +115,15 @@ class Stand:
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     bare: bool = False
-    """Whether the health checks made at start are awaited and forgotten."""
+    """Whether the health checks made at start are neither awaited nor forgotten."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """How model servers misbehave from the beginning."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self.sims = {
-                name: await stack.enter_async_context(Simulator(name, model)) for name, model in MODELS.items()
+                name: await stack.enter_async_context(Simulator(name, model, faults=self.faults.get(name)))
+                for name, model in MODELS.items()
             }
             upstreams = {
                 name: {"url": sim.url, "model": sim.model, "aliases": ["qwen2.5"] if name == "qwen" else []}

@@ -43,6 +43,7 @@ CONTRACT: dict[str, object] = {
     "json_guard.max_retries": 3,
     "json_guard.escalate": False,
     "json_guard.repair": True,
+    "json_guard.early_abort": True,
     "json_guard.stream_validation": "hold",
     "json_guard.max_tokens_limit": 8192,
     "json_guard.backoff_base": 1.0,

@@ -1,0 +1,41 @@
+"""Reading an answer along while it is written.
+
+Here belongs what turns events into the growing text of each choice and shows it to a `Prefix`.  What a text may
+become is `core.prefix`'s to say; who hangs up on the model then is `net`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import orjson
+
+if TYPE_CHECKING:
+    from guardproxy.core.dialect import Dialect
+    from guardproxy.core.prefix import Prefix
+
+
+@final
+class Reading:
+    """Watches the choices of one answer; called with each event's payload."""
+
+    __slots__ = ("_choices", "_dialect", "_first")
+
+    def __init__(self, dialect: Dialect, first: Prefix) -> None:
+        self._dialect = dialect
+        self._first = first
+        self._choices: dict[int, Prefix] = {}
+
+    def __call__(self, payload: bytes) -> str | None:
+        """Take one event; why its choice can no longer become what it has to be, or None."""
+        try:
+            chunk = orjson.loads(payload)
+        except ValueError:
+            return None
+        for index, text in self._dialect.deltas(chunk):
+            prefix = self._choices.get(index)
+            if prefix is None:
+                prefix = self._choices[index] = self._first.again()
+            if (reason := prefix.feed(text)) is not None:
+                return reason
+        return None

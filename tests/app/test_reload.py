@@ -1,0 +1,68 @@
+"""The configuration is read again whole, or not at all; what is under way is not disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.app.stand import merged
+
+
+async def reload(stand, changes):
+    stand.changes = merged(stand.changes, changes)
+    return await stand.ask("POST", "/guard/reload", admin=True)
+
+
+async def test_taken_over(stand):
+    """A good configuration counts from the next call on; digest and metric say so."""
+    before = (await stand.state())["config"]["digest"]
+    answer = await reload(stand, {"modes": {"fast": {"upstream": "qwen", "params": {"temperature": 0.1}}}})
+    assert (answer.status, answer.json()["reloaded"]) == (200, True)
+    assert (await stand.state())["config"]["digest"] != before
+    await stand.chat(model="fast")
+    assert stand.seen("qwen")["temperature"] == 0.1
+    assert await stand.metric("guardproxy_config_last_reload_successful") == 1
+
+
+async def test_refused(stand):
+    """A bad one is 422 with every problem; the old one stays in force."""
+    before = (await stand.state())["config"]["digest"]
+    answer = await reload(stand, {"cache": {"max_size": 0}, "cash": 1})
+    assert answer.status == 422
+    problems = " ".join(answer.json()["problems"])
+    assert "cache.max_size" in problems
+    assert "cash" in problems
+    assert (await stand.state())["config"]["digest"] == before
+    assert (await stand.chat()).status == 200
+    assert await stand.metric("guardproxy_config_last_reload_successful") == 0
+
+
+async def test_what_goes_on(stand):
+    """Circuits, kept answers and connections of what has not changed go on."""
+    await stand.chat()
+    await stand.put("/guard/breakers/mistral", {"state": "open"})
+    opened = stand.proxy.house.upstreams["llama"]
+    assert (await reload(stand, {"json_guard": {"max_retries": 5}})).status == 200
+    assert (await stand.chat()).headers["Cache-Status"].startswith("guardproxy; hit")
+    assert await stand.circuit("mistral") == "open"
+    assert stand.proxy.house.upstreams["llama"] is opened
+    assert (await stand.state())["guards"]["json"]["max_retries"] == 5
+
+
+async def test_calls_under_way(stand):
+    """A call under way ends as it began, though its upstream has gone from the configuration."""
+    stand.sims["llama"].faults = "latency=0.3"
+    call = asyncio.ensure_future(stand.chat())
+    await stand.until(lambda: stand.asked("llama") == 1)
+    moved = {"url": stand.sims["mistral"].url, "model": "other"}
+    assert (await reload(stand, {"upstreams": {"llama": moved}})).status == 200
+    answer = await call
+    assert (answer.status, answer.json()["model"]) == (200, stand.sims["llama"].model)
+    assert (await stand.chat("next")).status == 200
+    assert stand.seen("mistral")["model"] == "other"
+
+
+async def test_what_is_fixed(stand):
+    """What cannot be changed without a restart is refused in words, not ignored."""
+    answer = await reload(stand, {"listen": "127.0.0.1:1"})
+    assert answer.status == 422
+    assert "restart" in answer.json()["problems"][0]
