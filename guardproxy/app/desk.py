@@ -50,7 +50,9 @@ class Desk:
         try:
             await self._serve(request, record, outlet)
         except asyncio.CancelledError:
-            record.gone = True
+            record.gone = outlet.gone
+            if not outlet.gone:  # it is the proxy that leaves
+                record.reply = error(503, "shutting_down", "the proxy is shutting down")
             raise
         finally:
             self.in_flight -= 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -49,11 +50,11 @@ def decode(kind: type, node: Node, problems: Problems, path: Path = ()) -> Any:
         return kind()
 
 
+@functools.cache
 def names(record: type) -> dict[str, Any]:
     """The settings of a dataclass, each with its type."""
-    return _HINTS.setdefault(
-        record, {f.name: typing.get_type_hints(record)[f.name] for f in dataclasses.fields(record)}
-    )
+    hints = typing.get_type_hints(record)
+    return {f.name: hints[f.name] for f in dataclasses.fields(record)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -62,9 +63,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = [word for word in known if len(name) > 2 and name in word.split("_")]  # a word of it
     near = near or difflib.get_close_matches(name[:80], known, 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-_HINTS: Final[dict[type, dict[str, Any]]] = {}
 
 
 @final

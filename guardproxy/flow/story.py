@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import refusals
-from guardproxy.openai.completion import assemble
+from guardproxy.openai.completion import so_far
 from guardproxy.openai.fields import downward, is_events
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Pursuit:
             return answer
         if answer.hopeless:  # ended by us: the model was well, what it said was not
             self.record.aborted += 1
-            return replace(answer, kind=Kind.SUCCESS, doc=assemble(answer.body) or {"choices": []})
+            return replace(answer, kind=Kind.SUCCESS, doc=so_far(answer.body))
         # what is wrong with an answer is said of whoever gave it
         return call.dialect.examine(
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer

@@ -64,13 +64,19 @@ class Performer:
     ) -> None:
         """Tell the story of *call*, whose body is *upload* where it is not read here, and answer it at *outlet*.
 
-        Where the caller leaves this is cancelled: the upstream is hung up on, and closing the story gives back
-        every permit that is still out.
+        Where the caller leaves, or the proxy ends, this is cancelled: the upstream is hung up on, and closing the
+        story gives back every permit that is still out.
         """
         telling = story(call, rules, record, self._loop.time())
         hold = Hold(outlet, record, self._bounds.hold_comment, self._loop) if call.stream and call.whole else None
         try:
             reply = await self._tell(telling, record, outlet, upload)
+        except asyncio.CancelledError:
+            if call.stream and call.dialect is not None and outlet.begun and not (outlet.gone or outlet.over):
+                message = "the proxy is shutting down"
+                outlet.write(raw_event(call.dialect.error(502, "upstream_stream_interrupted", message)))
+                outlet.abort()
+            raise
         finally:
             telling.close()
             if hold is not None:

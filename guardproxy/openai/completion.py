@@ -45,6 +45,15 @@ def assemble(body: bytes) -> dict[str, Any] | None:
     return whole
 
 
+def so_far(body: bytes) -> dict[str, Any]:
+    """What the events in *body* tell, of which the last may be cut off anywhere: a completion without an end."""
+    end = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"), body.rfind(b"\r\r"))
+    try:
+        return assemble(body[: end + 4]) or {"choices": []}
+    except ValueError:
+        return {"choices": []}
+
+
 def disassemble(doc: dict[str, Any], *, usage: bool) -> bytes:
     """Write the completion *doc* as a well-formed stream, with a usage chunk where *usage* asks for one."""
     base = {name: value for name, value in doc.items() if name not in ("choices", "usage", "object")}

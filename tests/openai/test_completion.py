@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from guardproxy.openai.completion import assemble, chat, disassemble, encode, text
+from guardproxy.openai.completion import assemble, chat, disassemble, encode, so_far, text
 from guardproxy.openai.events import DONE, event, payloads, raw_event
 
 WORDS = st.text(max_size=12)
@@ -170,3 +170,15 @@ def test_the_finish_reason_comes_last():
     first, last = (json.loads(payload)["choices"][0] for payload in payloads(disassemble(doc, usage=False))[:2])
     assert (first["delta"]["role"], first["finish_reason"]) == ("assistant", None)
     assert (last["delta"], last["finish_reason"]) == ({}, "stop")
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+def test_so_far(end):
+    """An answer that was stopped half-way through an event tells what its whole events told."""
+    one = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"to"}}]}' + end
+    two = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":" be"}}]}' + end
+    for cut in range(len(one), len(one + two)):
+        assert so_far((one + two)[:cut])["choices"][0]["message"]["content"] == "to"
+    assert so_far(one + two)["choices"][0]["message"]["content"] == "to be"
+    assert so_far(b"")["choices"] == []
+    assert so_far(b"data: {" + end)["choices"] == []
