@@ -99,7 +99,7 @@ class _Pursuit:
         """The first place where every guard permits an attempt; advice is heard while anybody is left."""
         for permit in (self.rules.permit, self.rules.insist):
             advised = False
-            why = "" if self.last is None else self.last.label
+            why = self.last.label if self.last is not None else "invalid_model_output" if self.escalated else ""
             for target in self.places:
                 tokens = permit(target, self.now, self.call.skip)
                 if type(tokens) is not Refusal:

@@ -130,7 +130,7 @@ class Stand:
                 for name, sim in self.sims.items()
             }
             base = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstreams": upstreams}
-            self._log = stack.enter_context(tempfile.TemporaryFile())
+            self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- the stack closes it
             self._written = merged(base, _SHORT)
             loop = asyncio.get_running_loop()
             self.proxy = Proxy(self._load(), loop, load=self._load, fd=self._log.fileno(), human=False)
@@ -162,13 +162,13 @@ class Stand:
         url = (self.admin if admin else self.app) + path
         more.setdefault("allow_redirects", False)
         async with self.session.request(method, url, **more) as response:
-            parts, cut = [], False
+            body, cut = bytearray(), False
             try:
                 async for part in response.content.iter_any():
-                    parts.append(part)
+                    body += part
             except aiohttp.ClientPayloadError:
                 cut = True
-            return Answer(response.status, response.headers, b"".join(parts), cut)
+            return Answer(response.status, response.headers, bytes(body), cut)
 
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.ask("GET", path, **more)

@@ -7,11 +7,12 @@ import socket
 
 import aiohttp
 import pytest
+
 from tests.app.stand import CHAT, asking, request
 
 
 async def test_drain(stand):
-    """While draining /readyz is 503, /healthz 200, loopback callers are served, and each answer closes its connection."""
+    """While draining /readyz is 503, /healthz 200; loopback callers are served, each answer closing its connection."""
     loop = asyncio.get_running_loop()
     ending = asyncio.ensure_future(stand.proxy.drain())
     await stand.until(lambda: stand.proxy.desk.draining)
@@ -30,7 +31,7 @@ async def test_calls_finish(make):
     """A stream that is under way is finished, within `drain.seconds`."""
     stand = await make({"drain": {"seconds": 5, "idle_seconds": 0.05}})
     stand.sims["llama"].faults = "token-delay=0.02"
-    call = asyncio.ensure_future(stand.chat(stream=True))
+    call = asyncio.ensure_future(stand.chat(stream=True, max_tokens=15))
     await stand.until(lambda: stand.asked("llama") == 1)
     await stand.proxy.drain()
     answer = await call
@@ -49,7 +50,10 @@ async def test_what_does_not_finish_is_cut(make):
     await stand.proxy.close()
     answer = await call
     assert answer.cut
-    assert answer.events[-1] != "[DONE]"
+    assert answer.events[-1]["error"]["code"] == "upstream_stream_interrupted"
+    assert "shutting down" in answer.events[-1]["error"]["message"]
+    (line,) = [line for line in stand.log() if line["msg"] == "request"]
+    assert (line["status"], line["code"]) == (503, "shutting_down")
 
 
 async def test_a_call_that_hangs_is_answered(make):
@@ -130,7 +134,9 @@ async def test_kept_connections_are_closed(stand):
     """A connection that only rests is closed when draining begins, so that no request is lost on it."""
     host, _, port = stand.app.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(request(method="GET", path="/healthz").replace(b"Connection: close\r\n", b"").replace(b"app.test", b"localhost"))
+    writer.write(
+        request(method="GET", path="/healthz").replace(b"Connection: close\r\n", b"").replace(b"app.test", b"localhost")
+    )
     async with asyncio.timeout(2):
         assert b"200 OK" in await reader.readuntil(b"ok\n")
         stand.proxy.app.drain()

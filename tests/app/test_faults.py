@@ -37,7 +37,6 @@ async def window(stand, name="llama"):
 BEFORE = [
     ("reset-before", 502, "upstream_reset", True),
     ("reset-after", 502, "upstream_reset", True),
-    ("hang", 504, "upstream_timeout", True),
     ("garbage", 502, "upstream_protocol", True),
     ("status=500", 500, None, True),
     ("status=502", 502, None, True),

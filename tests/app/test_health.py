@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from tests.app.stand import NEVER, Replay, whole
 
 
@@ -74,7 +75,7 @@ async def test_unhealthy(make, manner, reason):
 
 
 async def test_one_failed_check_is_no_verdict_yet(stand):
-    """`fall: 2`: a model that was well stays healthy for calls after one failed check, yet that check is told as failed."""
+    """`fall: 2`: after one failed check a model that was well stays so for calls, yet the check is told as failed."""
     stand.sims["llama"].faults = "status=500,times=1"
     await fresh(stand)
     answer = await stand.get("/health/llm?model=llama")
@@ -165,4 +166,4 @@ async def test_checks_end_with_the_proxy(make):
     await stand.until(lambda: stand.sims["llama"].memory.open)
     async with asyncio.timeout(3):
         await stand.proxy.close()
-    assert (await asking).status in {503}
+    assert (await asking).status == 503

@@ -389,3 +389,34 @@ async def test_deadline_bounds_re_asks(make):
     stand.sims["llama"].faults = "not-json"
     answer = await stand.chat(response_format=JSON_SCHEMA)
     assert (answer.code, stand.asked("llama")) == ("invalid_model_output", 1)
+
+
+async def test_escalation(make):
+    """`escalate: true`: after the re-asks another model is asked once, and the answer says why it is another one's."""
+    stand = await make({"json_guard": {"escalate": True, "max_retries": 1}})
+    stand.sims["llama"].faults = "not-json"
+    answer = await stand.chat(response_format=JSON_SCHEMA)
+    assert valid(answer.content)
+    assert answer.headers["X-Guardproxy-Mode"] == "balanced; from=creative; reason=invalid_model_output"
+    assert (stand.asked("llama"), stand.asked("mistral"), stand.asked("qwen")) == (2, 1, 0)
+    stand.sims["mistral"].faults = "not-json"
+    answer = await stand.chat("other", response_format=JSON_SCHEMA)
+    assert (answer.code, stand.asked("mistral"), stand.asked("qwen")) == ("invalid_model_output", 2, 0)
+    assert (await stand.chat("never", response_format=JSON_SCHEMA, headers=NEVER)).code == "invalid_model_output"
+    assert stand.asked("mistral") == 2
+
+
+async def test_streams_that_are_only_reported(make):
+    """`stream_validation: report`: a stream is relayed as it comes and judged at its end; a bad one is never kept."""
+    stand = await make({"json_guard": {"stream_validation": "report"}})
+    stand.sims["llama"].faults = "wrong-type"
+    answer = await stand.chat(response_format=JSON_SCHEMA, stream=True)
+    assert (answer.status, answer.cut) == (200, False)
+    assert not valid(answer.said)
+    metrics = await stand.metrics()
+    assert metrics['llm_json_parse_failures_total{model="llama"}'] == 1
+    assert metrics["cache_size"] == 0
+    assert stand.asked("llama") == 1
+    stand.sims["llama"].faults = None
+    assert valid((await stand.chat("good", response_format=JSON_SCHEMA, stream=True)).said)
+    assert await stand.metric("cache_size") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.app.stand import BRIEF, JSON_SCHEMA, NEVER
 
 ALERTS = Path(__file__).parents[2] / "config" / "alerts.yaml"
@@ -230,6 +231,4 @@ async def test_tokens(stand):
     """Tokens are those that the answer states; a hit costs none."""
     usage = (await stand.chat()).json()["usage"]
     await stand.chat()
-    assert (
-        await stand.metric('guardproxy_tokens_total{direction="out",model="llama"}') == usage["completion_tokens"]
-    )
+    assert await stand.metric('guardproxy_tokens_total{direction="out",model="llama"}') == usage["completion_tokens"]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from openai import APIStatusError, AsyncOpenAI, BadRequestError, InternalServerError, NotFoundError, OpenAI
+from openai import APIError, APIStatusError, AsyncOpenAI, BadRequestError, InternalServerError, NotFoundError, OpenAI
 from pydantic import BaseModel
 
 SAY: Any = [{"role": "user", "content": "a rose"}]
@@ -38,6 +38,7 @@ async def test_chat(stand, sdk):
 
 async def test_chat_from_a_thread(stand):
     """The synchronous client works as well: the proxy answers whoever asks while others wait."""
+
     def ask():
         with OpenAI(base_url=f"{stand.app}/v1", api_key="sk-none", timeout=5) as sdk:
             return sdk.chat.completions.create(model="llama", messages=SAY)
@@ -121,9 +122,9 @@ async def test_stream_that_breaks(stand, sdk):
     """A stream that breaks off raises in the client; it does not end as if it were complete."""
     stand.sims["llama"].faults = "cut=3"
     stream = await sdk.chat.completions.create(model="llama", messages=SAY, stream=True)
-    with pytest.raises(Exception, match="ended its stream|interrupted|upstream") as caught:
+    with pytest.raises(APIError) as caught:
         _ = [chunk async for chunk in stream]
-    assert getattr(caught.value, "code", None) == "upstream_stream_interrupted"
+    assert caught.value.code == "upstream_stream_interrupted"
 
 
 async def test_embeddings(stand, sdk):

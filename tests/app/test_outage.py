@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp import web
 from guardproxy.checklist.ask import fetch
 from tests.app.stand import CHAT, NEVER, asking
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "circuit_breaker": {"minimum_requests": 2, "timeout": 0.3, "success_threshold": 2, "half_open_requests": 1},
     "retry": {"attempts": 2, "min_per_second": 100},
 }
@@ -46,7 +47,7 @@ async def open_llama(stand):
 
 @pytest.mark.parametrize("traffic", [True, False])
 async def test_the_whole_story(make, traffic):
-    """llama dies: its circuit opens, mistral answers and says so, health and checklist say no; healed, all comes back."""
+    """llama dies: its circuit opens, mistral answers, health and checklist say no; healed, all comes back by itself."""
     async with letters() as (came, url):
         stand = await make({**QUICK, "cache": {"enabled": True}, "alerts": {"webhook": url}})
         verdict = await asyncio.to_thread(fetch, stand.app)
@@ -307,7 +308,8 @@ async def test_hold_a_mode(stand):
     assert (refused.status, refused.code) == (503, "circuit_open")
     assert (await stand.put("/guard/mode", {"ceiling": None})).json()["held"] is False
     assert (await stand.chat("three", model="creative")).headers["X-Guardproxy-Mode"] == "creative"
-    for bad in ({"ceiling": "wild"}, {}, [], {"ceiling": 3}):
+    wrong: list[Any] = [{"ceiling": "wild"}, {}, [], {"ceiling": 3}]
+    for bad in wrong:
         answer = await stand.put("/guard/mode", bad)
         assert (answer.status, answer.code) == (422, "invalid_request"), bad
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.app.stand import CHAT, asking, request
 
 OWN = ("/health/llm", "/healthz", "/readyz", "/metrics", "/guard/state", "/guard/verify", "/v1/models")

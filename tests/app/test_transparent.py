@@ -7,16 +7,16 @@ import gzip
 import json
 import re
 
-import aiohttp
 import pytest
 
-from tests.app.stand import CHAT, SOON, Replay, asking, request, whole
+from tests.app.stand import CHAT, Replay, asking, request, whole
 
 CHUNKS = b"".join(
     [
         b"\xef\xbb\xbf: hello\r\n\r\n",
         b'data:{"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}\r\n\r\n',
-        b'event: x\nid: 7\ndata: {"id":"1","choices":[{"index":0,\ndata: "delta":{"content":"\xed\x96\xa5\xec\x88\x98"}}]}\n\n',
+        b'event: x\nid: 7\ndata: {"id":"1","choices":[{"index":0,\n',
+        b'data: "delta":{"content":"\xed\x96\xa5\xec\x88\x98"}}]}\n\n',
         b': ping\n\ndata: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\r\r',
         b"data: [DONE]\n\n",
     ]
@@ -162,7 +162,7 @@ async def test_header_fields_downward(make):
 
 
 async def test_request_id(stand):
-    """A caller's X-Request-Id goes up, comes back and is logged; without one, or with an odd one, there is a new one."""
+    """A caller's X-Request-Id goes up, comes back and is logged; for none, or an odd one, there is a new one."""
     answer = await stand.chat("one", headers={"X-Request-Id": "abc-1"})
     assert answer.headers.getall("X-Request-Id") == ["abc-1"]
     assert stand.sims["llama"].memory.requests[-1].headers.getall("X-Request-Id") == ["abc-1"]
@@ -188,7 +188,10 @@ async def test_api_key_of_an_upstream(make):
 
 async def test_body_passes_byte_for_byte(stand):
     """A body that needs no rewriting reaches the model as the same bytes, however it is spelled."""
-    body = b' {"messages" : [{"role":"user","content":"r\\u006fse"}],\n "model":"Qwen/Qwen2.5-7B-Instruct", "seed": 12345678901234567890, "x": 1e2}\n'
+    body = (
+        b' {"messages" : [{"role":"user","content":"r\\u006fse"}],\n'
+        b' "model":"Qwen/Qwen2.5-7B-Instruct", "seed": 12345678901234567890, "x": 1e2}\n'
+    )
     headers = {"Content-Type": "application/json"}
     assert (await stand.ask("POST", CHAT, data=body, headers=headers)).status == 200
     assert stand.sims["qwen"].memory.requests[-1].raw == body
@@ -205,9 +208,8 @@ async def test_rewriting_leaves_the_rest_alone(stand):
 async def test_stream_is_the_upstreams(stand):
     """A stream through the proxy holds the bytes that the model server sends when asked directly."""
     body = asking(model=stand.sims["llama"].model, stream=True, stream_options={"include_usage": True})
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SOON)) as session:
-        async with session.post(stand.sims["llama"].url + CHAT, json=body) as response:
-            direct = await response.read()
+    async with stand.session.post(stand.sims["llama"].url + CHAT, json=body) as response:
+        direct = await response.read()
     answer = await stand.ask("POST", CHAT, json=body)
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert normal(answer.body) == normal(direct)
@@ -216,7 +218,7 @@ async def test_stream_is_the_upstreams(stand):
 
 @pytest.mark.parametrize("pieces", [1, 7, 1 << 20])
 async def test_stream_byte_for_byte(make, pieces):
-    """CR, LF, CRLF, a byte order mark, comments, split characters: what came is what leaves; a hit is the same bytes."""
+    """CR, LF, CRLF, a byte order mark, comments, split characters: what came is what leaves, and so is a hit."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
     async with Replay(head + CHUNKS, pieces=pieces) as replay:
         stand = await make({"upstreams": {"llama": {"url": replay.url}}, "health": {"timeout": 0.2}}, bare=True)

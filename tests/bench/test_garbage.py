@@ -25,6 +25,12 @@ class Line:
     def last(self):
         return False
 
+    def cut(self, *, reset):
+        raise AssertionError(reset)
+
+    async def relief(self):
+        raise AssertionError
+
 
 @pytest.mark.parametrize("kind", [{}, {"schema": True}, {"events": 3}], ids=["miss", "schema", "stream"])
 async def test_a_miss_makes_no_circle(kind):
