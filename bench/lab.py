@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 32
 """Callers at once, where nothing else is said."""
+MISSING = "not installed"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -99,7 +101,7 @@ class Lab:
         port = free_port()
         plan = SYSTEMS[name](Place(port, self.upstream, folder, self.peers))
         if plan is None:
-            self.absent[name] = "not installed"
+            self.absent[name] = MISSING
             return None
         run = Running(plan.command, core=self.core, log=folder / "log", env=plan.env, cwd=ROOT)
         try:
@@ -123,6 +125,8 @@ class Lab:
         for subject in list(self.subjects.values()):
             self.stop(subject)
         self.model.end()
+        if not any(why != MISSING for why in self.absent.values()):  # else its log says why
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self, subject: Subject | None, seconds: float, **kind: Any) -> Row:
         """Ask *subject* (None: the model server itself) as fast as it answers."""

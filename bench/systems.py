@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from bench import peers
+from bench.process import free_port
 from bench.upstream import MODEL
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def sglang_router(place: Place) -> Plan | None:
     if (program := peers.find(place.peers, "sglang-router")) is None:
         return None
     command = [str(program), "-m", "sglang_router.launch_router", "--worker-urls", f"http://127.0.0.1:{place.upstream}"]
-    options = ["--policy", "round_robin", "--log-level", "error", "--prometheus-port", str(place.port + 1)]
+    options = ["--policy", "round_robin", "--log-level", "error", "--prometheus-port", str(free_port())]
     return Plan([*command, "--host", "127.0.0.1", "--port", str(place.port), *options], ready="/v1/models", patience=60)
 
 

@@ -1,7 +1,7 @@
 """An app that never heard of guardproxy: only its base URL has changed.
 
-    pip install openai
-    OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=none python examples/chat.py
+$ pip install openai
+$ OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_API_KEY=none python examples/chat.py
 """
 
 from openai import OpenAI

@@ -62,7 +62,7 @@ async def call(stand, dice, ident):
     return "answered"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_chaos(make, seed):
     """Every answer is the caller's own, whole and valid, or an error that he can read; in the end all is given back."""
     dice = random.Random(seed)

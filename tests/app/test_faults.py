@@ -89,7 +89,7 @@ async def test_whole_answers_that_are_none(alone, manner, code):
     assert await window(alone) == (1, 1)
 
 
-@pytest.mark.parametrize("manner", ["stall=2", "comments=0.1"])
+@pytest.mark.parametrize("manner", ["hang"])
 async def test_whole_answers_have_only_the_deadline(alone, manner):
     """An answer that is not streamed may be silent until `timeouts.total`; then it is 504, which says so."""
     alone.sims["llama"].faults = manner
@@ -99,7 +99,7 @@ async def test_whole_answers_have_only_the_deadline(alone, manner):
     assert "1 s" in answer.error["message"]
 
 
-@pytest.mark.parametrize("manner", ["hang", "comments=0.1", "slow-first-token=2"])
+@pytest.mark.parametrize("manner", ["hang", "comments=0.1"])
 async def test_no_first_token(alone, manner):
     """A stream without a first event within `timeouts.first_token` is 504; comments and headers do not count."""
     alone.sims["llama"].faults = manner
