@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from guardproxy.config.load import Loaded
     from guardproxy.core.guard import Spec
 
-MOMENTS: Final = ("admit", "permit", "observe", "hear", "judge", "rescue", "settle", "tick")
+MOMENTS: Final = ("admit", "permit", "observe", "hear", "watch", "judge", "rescue", "settle", "tick")
 """The moments at which guards speak, in the order of a call."""
 
 
