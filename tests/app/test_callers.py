@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -161,17 +162,17 @@ async def test_a_slow_reader(make):
     assert b'"error"' not in received
 
 
-async def test_a_caller_who_leaves_does_not_disturb_others(stand):
-    """A hundred callers who leave leave nothing behind for those who stay."""
-    stand.sims["llama"].faults = "latency=0.2"
-    stayed = [asyncio.ensure_future(stand.chat(f"stays {n}")) for n in range(5)]
-    leavers = [Leaver(stand) for _ in range(50)]
-    for number, leaver in enumerate(leavers):
-        await leaver.__aenter__()
-        leaver.say(request(asking(f"leaves {number}")))
-    await stand.until(lambda: stand.proxy.desk.in_flight == 55)
-    for leaver in leavers:
-        await leaver.__aexit__()
+async def test_a_caller_who_leaves_does_not_disturb_others(make):
+    """Fifty callers who leave leave nothing behind for those who stay."""
+    stand = await make({"timeouts": {"total": 30}})
+    async with AsyncExitStack() as leaving:
+        for number in range(50):
+            leaver = await leaving.enter_async_context(Leaver(stand))
+            leaver.say(request(asking(f"leaves {number}"), "X-Simulate: hang"))
+        await stand.until(lambda: stand.asked("llama") == 50)
+        headers = {"X-Simulate": "latency=0.2"}
+        stayed = [asyncio.ensure_future(stand.chat(f"stays {n}", headers=headers)) for n in range(5)]
+        await stand.until(lambda: stand.asked("llama") == 55)
     assert [answer.status for answer in await asyncio.gather(*stayed)] == [200] * 5
     await stand.until(stand.at_rest)
     assert await stand.metric(GONE) == 50
