@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from guardproxy.core.values import Call, Reply
 from guardproxy.flow.route import Unknown
 from guardproxy.openai.envelope import envelope
-from guardproxy.openai.fields import upward
+from guardproxy.openai.fields import upward, value
 from guardproxy.openai.request import Unreadable, read
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class Reading:
             try:
                 doc = read(body)
             except Unreadable as wrong:
-                return _refused(dialect, 400, wrong.code, str(wrong), wrong.param)
+                coding = value(headers, b"content-encoding")
+                hint = "" if coding is None else f"; send it without Content-Encoding: {coding.decode('latin-1')[:40]}"
+                return _refused(dialect, 400, wrong.code, str(wrong) + hint, wrong.param)
         mode, mode_in, model = own.get("mode", ""), "header" if own.get("mode") else "", doc.get("model") or ""
         if self._field in doc:
             asked = doc[self._field]

@@ -90,7 +90,8 @@ class Router:
         asked = f"there is no model {model[:200]!r}" if model else "the call names no model"
         models = _listed(self._by_model)
         modes = f" and the modes {_listed(self.modes)}" if self.modes else ""
-        return f"{asked}; there are {models}{modes}. Or put an upstream's name before the path: /NAME/v1/…"
+        other = "Or put an upstream's name before the path: /NAME/v1/…, or set default_upstream"
+        return f"{asked}; there are {models}{modes}. {other}"
 
 
 def _listed(names: Mapping[str, object]) -> str:

@@ -161,3 +161,21 @@ def test_any_request(target, headers, body):
     else:
         assert not {".", ".."} & set(got.path.split("/"))
         assert "//" not in got.path
+
+
+def test_a_compressed_body():
+    """A body that was compressed is refused, and the message says what to leave out."""
+    reply = HOUSE.read(b"\x1f\x8b\x08", headers=(("Content-Encoding", "gzip"),))
+    assert isinstance(reply, Reply)
+    assert (reply.status, code(reply)) == (400, "invalid_json")
+    assert "Content-Encoding: gzip" in json.loads(reply.body)["error"]["message"]
+
+
+def test_a_path_that_names_nobody():
+    """A call to a path that is not read names no model: the message says how to name one."""
+    reply = HOUSE.read(b"", target="/v1/responses")
+    assert isinstance(reply, Reply)
+    assert (reply.status, code(reply)) == (404, "model_not_found")
+    message = json.loads(reply.body)["error"]["message"]
+    assert "/NAME/v1/" in message
+    assert "default_upstream" in message
