@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Call, Reply
@@ -209,11 +210,16 @@ _OWN = {
 }
 
 
+@lru_cache(maxsize=2048)
+def _own_name(name: bytes) -> str | None:
+    return _OWN.get(name.lower())
+
+
 def _own(headers: Headers) -> dict[str, str]:
     """The fields that are meant for the proxy, by the name they have here."""
     own: dict[str, str] = {}
     for name, found in headers:
-        if (key := _OWN.get(name.lower())) is not None:
+        if (key := _own_name(name)) is not None:
             text = found.decode("latin-1").strip()
             own[key] = f"{own[key]},{text}" if key in own and key in ("skip", "cache-control") else text
     if "downshift" in own:

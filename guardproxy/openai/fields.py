@@ -5,6 +5,7 @@ Here belongs the sorting of header fields (RFC 9110 §7.6.1).  Names and values 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,35 +42,39 @@ _PER_REQUEST = frozenset(
 OWN = b"x-guardproxy-"
 JSON = b"application/json"
 EVENTS = b"text/event-stream"
+_USUAL = frozenset((b"keep-alive", b"close"))
+_UP, _DOWN, _KEPT, _LISTS = 1, 2, 4, 8
+"""What may become of a field: it goes to the upstream, to the caller, may be shown to others, lists others itself."""
+
+
+@lru_cache(maxsize=2048)
+def _fate(name: bytes) -> int:
+    """What becomes of the field *name*, however it is spelled; remembered, since every request brings the same few."""
+    lower = name.lower()
+    own = lower.startswith(OWN)
+    found = _LISTS if lower == b"connection" else 0
+    if lower not in _NOT_UP and not own:
+        found |= _UP
+    if lower not in _NOT_DOWN and not own:
+        found |= _DOWN
+    if lower not in _PER_REQUEST and not lower.startswith((b"x-ratelimit-", b"ratelimit")):
+        found |= _KEPT
+    return found
 
 
 def upward(headers: Headers) -> Headers:
     """The caller's fields that go upstream."""
-    named = _named(headers)
-    return [
-        pair
-        for pair in headers
-        if (name := pair[0].lower()) not in _NOT_UP and not name.startswith(OWN) and name not in named
-    ]
+    return _going(headers, _UP)
 
 
 def downward(headers: Headers) -> Headers:
     """The upstream's fields that go to the caller; framing is written anew."""
-    named = _named(headers)
-    return [
-        pair
-        for pair in headers
-        if (name := pair[0].lower()) not in _NOT_DOWN and not name.startswith(OWN) and name not in named
-    ]
+    return _going(headers, _DOWN)
 
 
 def kept(headers: Headers) -> Headers:
     """The fields of *headers* that may be shown again to another caller: those that are not of one request."""
-    return [
-        pair
-        for pair in headers
-        if (name := pair[0].lower()) not in _PER_REQUEST and not name.startswith((b"x-ratelimit-", b"ratelimit"))
-    ]
+    return [pair for pair in headers if _fate(pair[0]) & _KEPT]
 
 
 def is_events(headers: Headers) -> bool:
@@ -96,10 +101,16 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
     return [found for key, found in headers if len(key) == len(name) and key.lower() == name]
 
 
-def _named(headers: Headers) -> frozenset[bytes] | set[bytes]:
-    """The fields that a Connection header declares to be hop-by-hop."""
+def _going(headers: Headers, way: int) -> Headers:
+    """The fields that go this *way*, those aside that a Connection field declares to be hop-by-hop."""
+    going: Headers = []
     named: set[bytes] = set()
-    for key, found in headers:
-        if len(key) == 10 and key.lower() == b"connection":
-            named.update(part.strip().lower() for part in found.split(b","))
-    return named
+    for pair in headers:
+        what = _fate(pair[0])
+        if what & way:
+            going.append(pair)
+        elif what & _LISTS:
+            named.update(part.strip().lower() for part in pair[1].split(b","))
+    if named.issubset(_USUAL):
+        return going
+    return [pair for pair in going if pair[0].lower() not in named]
