@@ -75,7 +75,7 @@ def main() -> int:
         say("guardproxy's own code")
         own = inside(lab.core)
     calls, stages = own["calls"], own["stages"]
-    aims = verdict.aims(found, grown, start, calls["miss"])  # type: ignore[arg-type]
+    aims = verdict.aims(found, grown, start, calls["miss"])  # type: ignore[arg-type] # figures out of JSON
     parts = {
         "machine": machine(),
         "hop": table.hop_table(found),

@@ -10,7 +10,6 @@ import itertools
 import random
 import secrets
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast, final
 
 from guardproxy.config import registry
@@ -25,11 +24,9 @@ from guardproxy.guards.cache import Cache
 from guardproxy.guards.health import Health
 from guardproxy.guards.modes import Modes
 from guardproxy.guards.schema import JsonGuard, declare
-from guardproxy.net.clocks import Timeouts
 from guardproxy.net.perform import Bounds, Performer
 from guardproxy.net.pool import Limits
 from guardproxy.net.upstream import Upstream
-from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:
     import asyncio
@@ -92,14 +89,10 @@ class House:
 def build(
     loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], float], old: House | None = None
 ) -> House:
-    """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet.
-
-    Raises `ValueError` where a file that the configuration names has changed since it was checked.
-    """
+    """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet."""
     config = loaded.config
-    folder = Path(loaded.path).parent if loaded.path else Path()
     models = {name: upstream.model for name, upstream in config.upstreams.items()}
-    parts = Parts(config, models, wall() - loop.time(), _schemas(config, folder))
+    parts = Parts(config, models, wall() - loop.time(), _schemas(config))
     for spec in registry.guards():
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):
@@ -128,26 +121,19 @@ def build(
         epoch=parts.epoch,
     )
     kept = {} if old is None else {n: up for n, up in old.upstreams.items() if n in models and _same(n, config, old)}
-    upstreams = {name: kept.get(name) or _upstream(name, config, folder, loop) for name in models}
+    upstreams = {name: kept.get(name) or _upstream(name, config, loop) for name in models}
     keeper = next((guard for guard in parts.guards if isinstance(guard, Cache)), None)
     if keeper is not None:
         for name in models.keys() - kept.keys():  # what another server said is not what this one would say
             keeper.purge(name)
     bounds = Bounds(response_bytes=config.limits.response_bytes)
-    return House(
-        loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, _timeouts(config), bounds, loop)
-    )
+    return House(loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, config.timeouts, bounds, loop))
 
 
 def _same(name: str, config: Config, old: House) -> bool:
     """Whether the connections of an upstream can go on."""
     now, then = config, old.config
     return (now.upstreams[name], now.timeouts.connect) == (then.upstreams.get(name), then.timeouts.connect)
-
-
-def _timeouts(config: Config) -> Timeouts:
-    given = config.timeouts
-    return Timeouts(given.connect, given.first_token, given.stall, given.total)
 
 
 def _reading(config: Config) -> Reading:
@@ -177,22 +163,18 @@ def request_ids() -> Callable[[], str]:
     return lambda: f"{prefix}{next(count):08x}"
 
 
-def _upstream(name: str, config: Config, folder: Path, loop: asyncio.AbstractEventLoop) -> Upstream:
+def _upstream(name: str, config: Config, loop: asyncio.AbstractEventLoop) -> Upstream:
     upstream = config.upstreams[name]
-
-    def at(path: str | None) -> str | None:
-        return None if path is None else str(folder / path)
 
     limits = Limits(connect=config.timeouts.connect)
     places = max(limits.pool_size, config.limits.connections)  # nobody who was let in waits for a place
     limits = replace(limits, pool_size=places)
-    ca_file, client_cert = at(upstream.ca_file), at(upstream.client_cert)
+    ca_file, client_cert = upstream.ca_file, upstream.client_cert
     return Upstream(name, upstream.url, settings=limits, ca_file=ca_file, client_cert=client_cert, clock=loop.time)
 
 
-def _schemas(config: Config, folder: Path) -> dict[str, Schema]:
+def _schemas(config: Config) -> dict[str, Schema]:
     made: dict[str, Schema] = {}
     for name, declared in config.json_guard.schemas.items():
-        schema = declared.schema if declared.file is None else loads((folder / declared.file).read_bytes())
-        made[name] = declare(name, schema, declared.fallback)
+        made[name] = declare(name, declared.schema, declared.fallback)
     return made

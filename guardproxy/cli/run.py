@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from guardproxy.config.load import Loaded
 
-DEFAULT = "config/guardproxy.yaml"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("config", nargs="?", help=f"the configuration (default: $GUARDPROXY_CONFIG, then {DEFAULT})")
+    parser.add_argument(
+        "config", nargs="?", help="the configuration (default: $GUARDPROXY_CONFIG, then config/guardproxy.yaml)"
+    )
     parser.add_argument(
         "--simulate",
         action="store_true",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from guardproxy.config import registry, settings
 from guardproxy.config.places import upstream_url, web_url
 from guardproxy.guards import breaker, cache, health, modes, schema
+from guardproxy.net.clocks import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,10 +157,10 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (settings.Upstream, "client_cert"): Rule(check=_filled),
     (settings.Upstream, "headers"): Rule(check=_sent_header, values=_header_value),
     (settings.Upstream, "capabilities"): Rule(check=_filled),
-    (settings.Timeouts, "connect"): _SPAN,
-    (settings.Timeouts, "first_token"): _SPAN,
-    (settings.Timeouts, "stall"): _SPAN,
-    (settings.Timeouts, "total"): _SPAN,
+    (Timeouts, "connect"): _SPAN,
+    (Timeouts, "first_token"): _SPAN,
+    (Timeouts, "stall"): _SPAN,
+    (Timeouts, "total"): _SPAN,
     (settings.Retry, "attempts"): Rule(minimum=0, maximum=10),
     (settings.Retry, "budget"): Rule(minimum=0, maximum=1),
     (settings.Retry, "min_per_second"): Rule(minimum=0, maximum=1_000_000),

@@ -21,6 +21,7 @@ from guardproxy.guards.health import Settings as Health
 from guardproxy.guards.modes import Mode
 from guardproxy.guards.modes import Settings as Downshift
 from guardproxy.guards.schema import Settings as JsonGuard
+from guardproxy.net.clocks import Timeouts
 
 _LISTEN: Final = Address("127.0.0.1", 8000)
 _ADMIN: Final = Address("127.0.0.1", 9090)
@@ -57,21 +58,6 @@ class Upstream:
     """What it can do besides text."""
     structured_output: Literal["response_format", "structured_outputs", "format", "grammar"] | None = None
     """How a schema is handed to it; null: as the caller wrote it."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long an upstream may take (``timeouts``); an answer that is not streamed has `connect` and `total` only."""
-
-    connect: Seconds = Seconds(5)
-    """Seconds for looking up, connecting and the TLS handshake together."""
-    first_token: Seconds = Seconds(60)
-    """Seconds to the first event of a stream."""
-    stall: Seconds = Seconds(30)
-    """Seconds between two events of a stream."""
-    total: Seconds = Seconds(600)
-    """Seconds for the whole call, retries and waits included."""
 
 
 @final
@@ -212,7 +198,7 @@ class Config:
     """Which answers are given again."""
     health: Health = field(default_factory=Health)
     """How models are proven."""
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     """How long an upstream may take."""
     retry: Retry = Retry()
     """Attempts that the caller does not see."""

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long may be waited for what (``timeouts``)."""
+    """How long an upstream may take (``timeouts``); an answer that is not streamed has `connect` and `total` only."""
 
     connect: Seconds = Seconds(5)
-    """Seconds to a connection with an upstream."""
+    """Seconds for looking up, connecting and the TLS handshake together."""
     first_token: Seconds = Seconds(60)
-    """Seconds to the first event of a streamed answer; keep-alive comments are none."""
+    """Seconds to the first event of a stream."""
     stall: Seconds = Seconds(30)
-    """Seconds between two events of a streamed answer."""
+    """Seconds between two events of a stream."""
     total: Seconds = Seconds(600)
-    """Seconds for a call, all its attempts and waits together."""
+    """Seconds for the whole call, retries and waits included."""
 
 
 @final
