@@ -6,7 +6,8 @@ Here belongs what the story and the guards may ask of a dialect.  The languages 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,21 @@ class Scan(Protocol):
         """Whether it is complete and ended of itself."""
 
 
+@final
+@dataclass(slots=True, frozen=True)
+class Wanted:
+    """What the text of an answer has to be, as a request says it."""
+
+    place: str
+    """The field that says so."""
+    name: str
+    """What the app calls the schema, or nothing."""
+    schema: Any = None
+    """The schema, as it was given; a guard says whether it is one."""
+    any_object: bool = False
+    """Whether any JSON object will do, and there is no schema."""
+
+
 class Dialect:
     """One kind of inference call."""
 
@@ -55,6 +71,16 @@ class Dialect:
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream, and show its events to *watch*."""
         raise NotImplementedError
+
+    def wanted(self, doc: dict[str, Any]) -> Wanted | None:
+        """The schema that the request *doc* asks for; None where it asks for none, or for the upstream to refuse."""
+        del doc
+        return None
+
+    def parameters(self, doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
+        """The name, the place and the schema of the arguments of every tool that the request *doc* offers."""
+        del doc
+        return []
 
     def texts(self, doc: Any) -> list[str | None]:
         """The text of each choice; None where a choice has none."""

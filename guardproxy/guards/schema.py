@@ -21,15 +21,14 @@ from guardproxy.openai.completion import assemble
 from guardproxy.openai.fields import EVENTS, JSON
 from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
 from guardproxy.openai.strict import dumps, loads
-from guardproxy.openai.wanted import tools, wanted
 from guardproxy.openai.watch import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from guardproxy.core.dialect import Dialect, Wanted
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Record
-    from guardproxy.openai.wanted import Wanted
 
 COMPILED = 256
 """Schemas of requests that are kept compiled."""
@@ -110,7 +109,7 @@ class JsonGuard(Guard):
             message = f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
             return Reply(400, dialect.error(400, "invalid_schema", message), list(_JSON), code="invalid_schema")
         try:
-            schema = self._schema(call)
+            schema = self._schema(call, dialect)
         except Misplaced as wrong:
             body = dialect.error(400, wrong.code, str(wrong), wrong.param)
             return Reply(400, body, list(_JSON), code=wrong.code)
@@ -208,10 +207,10 @@ class JsonGuard(Guard):
             "schemas": {name: {"fallback": schema.fallback is not None} for name, schema in self.declared.items()},
         }
 
-    def _schema(self, call: Call) -> Schema | None:
+    def _schema(self, call: Call, dialect: Dialect) -> Schema | None:
         """What the text and the tools of an answer have to satisfy; None: nothing."""
-        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(wanted(call.doc))
-        parameters = tools(call.doc)
+        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(dialect.wanted(call.doc))
+        parameters = dialect.parameters(call.doc)
         if not parameters:
             return named
         checks = {name: self._compile(place, schema) for name, place, schema in parameters}

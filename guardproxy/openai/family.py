@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.dialect import Dialect
-from guardproxy.openai import completion, splice
+from guardproxy.openai import completion, splice, wanted
 from guardproxy.openai.envelope import envelope
 from guardproxy.openai.examine import choices_flaw, examine
 from guardproxy.openai.fields import EVENTS, JSON, retyped
@@ -20,6 +20,7 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.dialect import Wanted
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call, Fault
 
@@ -56,6 +57,14 @@ class Family(Dialect):
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
         return Scan(choices_wanted(call.doc), watch)
+
+    def wanted(self, doc: dict[str, Any]) -> Wanted | None:
+        """In whichever field an engine of the family takes it."""
+        return wanted.wanted(doc)
+
+    def parameters(self, doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
+        """What every function that the model may call takes."""
+        return wanted.tools(doc)
 
     def deltas(self, chunk: Any) -> list[tuple[int, str]]:
         """What each choice of the chunk adds to its text."""

@@ -1,33 +1,25 @@
 """Which schemas a request asks for, in whichever field it says so.
 
-Here belong the spellings: OpenAI's ``response_format``, vLLM's ``structured_outputs`` and ``guided_json``, llama.cpp's
-``json_schema``, and the ``parameters`` of tools.  What a schema means is for the guard.
+Here belong the spellings: OpenAI's ``response_format`` and ``text.format``, vLLM's ``structured_outputs`` and
+``guided_json``, llama.cpp's ``json_schema``, Ollama's ``format``, and the ``parameters`` of tools.  Which of them a
+dialect knows is its own business, what a schema means the guard's.
 
 Sources: https://platform.openai.com/docs/guides/structured-outputs,
 https://docs.vllm.ai/en/latest/features/structured_outputs.html,
-https://github.com/ggml-org/llama.cpp/tree/master/tools/server
+https://github.com/ggml-org/llama.cpp/tree/master/tools/server, https://docs.ollama.com/api
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any
 
+from guardproxy.core.dialect import Wanted
 from guardproxy.openai.strict import loads
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@final
-@dataclass(slots=True, frozen=True)
-class Wanted:
-    """What the text of an answer has to be."""
-
-    place: str
-    """The field that says so."""
-    name: str
-    """What the app calls the schema, or nothing."""
-    schema: Any = None
-    """The schema; None where any JSON object will do (see `any_object`)."""
-    any_object: bool = False
+__all__ = ["Wanted", "flat_tools", "in_format", "in_text", "tools", "wanted"]
 
 
 def wanted(doc: dict[str, Any]) -> Wanted | None:
@@ -47,16 +39,50 @@ def wanted(doc: dict[str, Any]) -> Wanted | None:
     return None
 
 
+def in_format(doc: dict[str, Any]) -> Wanted | None:
+    """Ollama's ``format``: ``"json"`` or a schema."""
+    given = doc.get("format")
+    if given == "json":
+        return Wanted("format", "json", any_object=True)
+    return Wanted("format", "", given) if isinstance(given, dict) else None
+
+
+def in_text(doc: dict[str, Any]) -> Wanted | None:
+    """``text.format`` of the Responses API: the parts of a ``response_format`` side by side."""
+    text = doc.get("text")
+    given = text.get("format") if isinstance(text, dict) else None
+    if not isinstance(given, dict):
+        return None
+    if given.get("type") == "json_object":
+        return Wanted("text.format", "json_object", any_object=True)
+    if given.get("type") != "json_schema" or "schema" not in given:
+        return None
+    return Wanted("text.format.schema", _text(given.get("name")), given["schema"])
+
+
+def flat_tools(doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Like `tools`, as the Responses API writes them: name and ``parameters`` stand in the tool itself."""
+    return _functions(doc, "tools[{}].parameters", lambda tool: tool if tool.get("type") == "function" else None)
+
+
 def tools(doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """The name, the place and the ``parameters`` of every function that the model may call."""
+    return _functions(doc, "tools[{}].function.parameters", lambda tool: tool.get("function"))
+
+
+def _functions(doc: dict[str, Any], place: str, find: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str, Any]]:
     found: list[tuple[str, str, Any]] = []
     given = doc.get("tools")
     for number, tool in enumerate(given if isinstance(given, list) else ()):
-        function = tool.get("function") if isinstance(tool, dict) else None
+        function = find(tool) if isinstance(tool, dict) else None
         name, parameters = (function.get("name"), function.get("parameters")) if isinstance(function, dict) else (0, 0)
         if isinstance(name, str) and isinstance(parameters, dict):
-            found.append((name, f"tools[{number}].function.parameters", parameters))
+            found.append((name, place.format(number), parameters))
     return found
+
+
+def _text(given: Any) -> str:
+    return given if isinstance(given, str) else ""
 
 
 def _response_format(given: Any) -> Wanted | None:
@@ -69,8 +95,7 @@ def _response_format(given: Any) -> Wanted | None:
     inner = given.get("json_schema") if given.get("type") == "json_schema" else None
     if not isinstance(inner, dict) or "schema" not in inner:
         return None
-    name = inner.get("name")
-    return Wanted("response_format.json_schema.schema", name if isinstance(name, str) else "", inner["schema"])
+    return Wanted("response_format.json_schema.schema", _text(inner.get("name")), inner["schema"])
 
 
 def _schema(given: Any) -> Any:
