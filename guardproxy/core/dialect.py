@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from guardproxy.core.guard import Watcher
-    from guardproxy.core.values import Answer, Call, Fault
+    from guardproxy.core.values import Answer, Call, Fault, Headers
 
 
 class Scan(Protocol):
@@ -26,6 +26,8 @@ class Scan(Protocol):
     usage: dict[str, Any] | None
     hopeless: str
     """Why nothing can become of it, as found by whoever watches."""
+    done: bool
+    """Whether the stream has said itself that it is over."""
 
     def feed(self, chunk: bytes) -> int:
         """Take what has come; tell how many events with content it ended."""
@@ -63,6 +65,27 @@ class Dialect:
     """The paths (POST) that speak it."""
     judged: bool = False
     """Whether its answers hold text that a schema can be asked of."""
+    media: bytes = b"text/event-stream"
+    """The media type of its streams."""
+    comment: bytes = b": the answer is being checked\n\n"
+    """What may be sent in a stream to say that it lives; empty: nothing may."""
+    own_key: bytes = b""
+    """The header field in which its servers look for a key besides ``Authorization``."""
+    nest: str = ""
+    """The field of a request that holds sampling parameters; empty: they stand at the top."""
+    spelled: Mapping[str, str] = {}
+    """What it calls parameters that the configuration of modes calls otherwise."""
+
+    def streams(self, doc: dict[str, Any]) -> bool:
+        """Whether the caller wants a stream."""
+        return doc.get("stream") is True
+
+    def is_stream(self, headers: Headers) -> bool:
+        """Whether the body that came with *headers* is a stream of this dialect."""
+        for name, value in headers:
+            if len(name) == 12 and name.lower() == b"content-type":
+                return value.lower().startswith(self.media)
+        return False
 
     def examine(self, call: Call, answer: Answer) -> Answer | Fault:
         """Read a whole answer and decide its kind; a `Fault` where it is unusable."""
@@ -81,6 +104,19 @@ class Dialect:
         """The name, the place and the schema of the arguments of every tool that the request *doc* offers."""
         del doc
         return []
+
+    def assemble(self, body: bytes) -> Any:
+        """Put a stream together into the answer that it tells; None where it tells none. Raises `ValueError`."""
+        raise NotImplementedError
+
+    def so_far(self, body: bytes) -> Any:
+        """What a stream told that was ended early, wherever that was."""
+        raise NotImplementedError
+
+    def usage(self, doc: Any) -> dict[str, Any] | None:
+        """How many tokens a whole answer says it took."""
+        usage = doc.get("usage") if isinstance(doc, dict) else None
+        return usage if isinstance(usage, dict) else None
 
     def texts(self, doc: Any) -> list[str | None]:
         """The text of each choice; None where a choice has none."""
@@ -124,4 +160,8 @@ class Dialect:
 
     def error(self, status: int, code: str, message: str, param: str | None = None) -> bytes:
         """An error in this dialect's words."""
+        raise NotImplementedError
+
+    def told(self, error: bytes) -> bytes:
+        """An *error* of ours as a piece of a stream that has begun."""
         raise NotImplementedError

@@ -5,35 +5,39 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.dialect import Dialect
-from guardproxy.core.values import Answer, Kind
-from guardproxy.openai.envelope import envelope
-from guardproxy.openai.examine import examine
+from guardproxy.openai.language import Language
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guardproxy.core.guard import Watcher
-    from guardproxy.core.values import Call, Fault
+    from guardproxy.core.values import Answer, Call
 
 
 @final
-class Embeddings(Dialect):
+class Embeddings(Language):
     """The language of embeddings."""
 
     name = "embeddings"
     paths = ("/v1/embeddings",)
 
-    def examine(self, call: Call, answer: Answer) -> Answer | Fault:
-        """Read a whole answer: it must hold vectors."""
-        read = examine(call.upstream, answer, _flaw)
-        if isinstance(read, Answer) and read.kind is Kind.SUCCESS:
-            return dataclasses.replace(read, keepable=True)
-        return read
+    def flaw(self, doc: Any) -> str | None:
+        """It must hold vectors."""
+        data = doc.get("data") if isinstance(doc, dict) else None
+        return None if isinstance(data, list) and data else "answered without data"
+
+    def ended(self, doc: Any, body: bytes) -> bool:
+        """Vectors come at once."""
+        del doc, body
+        return True
+
+    def finished(self, doc: Any) -> bool:
+        """A vector is never cut."""
+        del doc
+        return True
 
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Embeddings are not streamed; what comes as events all the same is read as such."""
@@ -59,15 +63,6 @@ class Embeddings(Dialect):
         """No vector of ours could stand for a model's."""
         del text, created
         return self.error(502, "invalid_model_output", f"there is no fallback for {call.path}")
-
-    def error(self, status: int, code: str, message: str, param: str | None = None) -> bytes:
-        """The OpenAI envelope."""
-        return envelope(status, code, message, param)
-
-
-def _flaw(doc: Any) -> str | None:
-    data = doc.get("data") if isinstance(doc, dict) else None
-    return None if isinstance(data, list) and data else "answered without data"
 
 
 SPEC = Embeddings()

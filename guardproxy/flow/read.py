@@ -180,7 +180,7 @@ class Reading:
             mode=wish.mode,
             mode_in=mode_in,
             upstream=wish.upstream,
-            stream=doc.get("stream") is True,
+            stream=place.dialect is not None and place.dialect.streams(doc),
             fixed=own.get("downshift") == "never",
             skip=skip,
             wants_schema=schema,

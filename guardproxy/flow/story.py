@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import refusals
-from guardproxy.openai.completion import so_far
-from guardproxy.openai.fields import downward, is_events
+from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
     from guardproxy.core.values import Call, Outcome, Record, Target
@@ -148,7 +147,7 @@ class _Pursuit:
             return answer
         if answer.hopeless:  # ended by us: the model was well, what it said was not
             self.record.aborted += 1
-            return replace(answer, kind=Kind.SUCCESS, doc=so_far(answer.body))
+            return replace(answer, kind=Kind.SUCCESS, doc=call.dialect.so_far(answer.body))
         # what is wrong with an answer is said of whoever gave it
         return call.dialect.examine(
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
@@ -167,13 +166,13 @@ class _Pursuit:
                 self.record.parse_failures.append(self.record.attempts[-1].upstream)
             if verdict.answer is not None:
                 answer = verdict.answer
-        call, events = self.call, is_events(answer.headers)
-        if call.whole and call.stream and not events and call.dialect is not None:
+        call, dialect = self.call, self.call.dialect
+        events = dialect is not None and dialect.is_stream(answer.headers)
+        if call.whole and call.stream and not events and dialect is not None:
             # asked for events the upstream answered otherwise, and the caller may have been sent some already
-            answer = call.dialect.mend(call, answer, [None] * len(call.dialect.texts(answer.doc)))
+            answer = dialect.mend(call, answer, [None] * len(dialect.texts(answer.doc)))
             events = True
-        doc = answer.doc
-        self.record.usage = doc.get("usage") if isinstance(doc, dict) and isinstance(doc.get("usage"), dict) else None
+        self.record.usage = None if dialect is None else dialect.usage(answer.doc)
         return Reply(
             answer.status,
             answer.body,

@@ -17,8 +17,7 @@ from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.prefix import Prefix
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
-from guardproxy.openai.completion import assemble
-from guardproxy.openai.fields import EVENTS, JSON
+from guardproxy.openai.fields import JSON
 from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
 from guardproxy.openai.strict import dumps, loads
 from guardproxy.openai.watch import Reading
@@ -160,7 +159,7 @@ class JsonGuard(Guard):
                 return _VALID
             mended = [None if found is None else found.mended for found in judged]
             repaired = dialect.mend(
-                call, answer, mended or [None] * len(answer.doc["choices"]), [f.mended for f in given]
+                call, answer, mended or [None] * len(dialect.texts(answer.doc)), [f.mended for f in given]
             )
             return Verdict("repaired", answer=repaired, flawed=True)
         broken = not all(found.parsed for found in findings)
@@ -178,7 +177,11 @@ class JsonGuard(Guard):
         record.fallback = schema.name
         body = dialect.compose(call, schema.fallback.decode(), int(now + self._epoch))
         return Reply(
-            200, body, [(b"Content-Type", EVENTS if call.stream else JSON)], source="fallback", events=call.stream
+            200,
+            body,
+            [(b"Content-Type", dialect.media if call.stream else JSON)],
+            source="fallback",
+            events=call.stream,
         )
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
@@ -186,7 +189,8 @@ class JsonGuard(Guard):
         del now
         if call.schema is None or call.whole or not reply.sent or not reply.body or call.dialect is None:
             return
-        answer = Answer(record.started, reply.status, reply.headers, reply.body, doc=assemble(reply.body))
+        doc = call.dialect.assemble(reply.body)
+        answer = Answer(record.started, reply.status, reply.headers, reply.body, doc=doc)
         if answer.doc is None or (verdict := self.judge(call, answer)) is None:
             return
         record.json = "unchecked" if verdict.flawed else verdict.label

@@ -13,19 +13,21 @@ from guardproxy.net import dress
 if TYPE_CHECKING:
     import asyncio
 
+    from guardproxy.core.dialect import Dialect
     from guardproxy.core.values import Record
     from guardproxy.net.outlet import Outlet
-
-COMMENT = b": the answer is being checked\n\n"
 
 
 @final
 class Hold:
     """Sends a comment every *seconds* seconds until it is stopped."""
 
-    __slots__ = ("_loop", "_outlet", "_record", "_seconds", "_timer")
+    __slots__ = ("_dialect", "_loop", "_outlet", "_record", "_seconds", "_timer")
 
-    def __init__(self, outlet: Outlet, record: Record, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, outlet: Outlet, record: Record, dialect: Dialect, seconds: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._dialect = dialect
         self._outlet = outlet
         self._record = record
         self._seconds = seconds
@@ -38,8 +40,8 @@ class Hold:
 
     def _comment(self) -> None:
         if not self._outlet.begun:
-            headers = [(b"Content-Type", b"text/event-stream"), (b"Cache-Control", b"no-cache")]
+            headers = [(b"Content-Type", self._dialect.media), (b"Cache-Control", b"no-cache")]
             self._outlet.begin(200, [*headers, *dress.own(self._record)])
             self._record.committed = True
-        self._outlet.write(COMMENT)
+        self._outlet.write(self._dialect.comment)
         self._timer = self._loop.call_later(self._seconds, self._comment)

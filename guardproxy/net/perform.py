@@ -18,7 +18,6 @@ from guardproxy.net.clocks import Clocks, Timeouts
 from guardproxy.net.gather import Gather
 from guardproxy.net.hold import Hold
 from guardproxy.net.relay import Bytes, Events
-from guardproxy.openai.events import raw_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -68,13 +67,15 @@ class Performer:
         story gives back every permit that is still out.
         """
         telling = story(call, rules, record, self._loop.time())
-        hold = Hold(outlet, record, self._bounds.hold_comment, self._loop) if call.stream and call.whole else None
+        hold = None
+        if call.stream and call.whole and call.dialect is not None and call.dialect.comment:
+            hold = Hold(outlet, record, call.dialect, self._bounds.hold_comment, self._loop)
         try:
             reply = await self._tell(telling, record, outlet, upload)
         except asyncio.CancelledError:
             if call.stream and call.dialect is not None and outlet.begun and not (outlet.gone or outlet.over):
                 message = "the proxy is shutting down"
-                outlet.write(raw_event(call.dialect.error(502, "upstream_stream_interrupted", message)))
+                outlet.write(call.dialect.told(call.dialect.error(502, "upstream_stream_interrupted", message)))
                 outlet.abort()
             raise
         finally:
@@ -145,5 +146,6 @@ def answer(reply: Reply, record: Record, outlet: Outlet) -> None:
         outlet.write(reply.body)
         outlet.end()
     else:  # 200 has left: what went wrong can only be told in the stream, which then ends without its last event
-        outlet.write(raw_event(reply.body))
+        dialect = record.call.dialect if record.call is not None else None
+        outlet.write(reply.body if dialect is None else dialect.told(reply.body))
         outlet.abort()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, final
 from guardproxy.core.values import Answer, Fault, Kind, Relayed
 from guardproxy.net import dress
 from guardproxy.openai.envelope import inner_status
-from guardproxy.openai.events import raw_event
 from guardproxy.openai.fields import downward, value
 from guardproxy.openai.outcome import kind_of
 
@@ -116,9 +115,8 @@ class Events(_Relay):
     def head(self, status: int, headers: Headers) -> None:
         """Only a successful stream of events is relayed."""
         self._status, self._headers = status, headers
-        kind = value(headers, b"content-type") or b""
-        coded = value(headers, b"content-encoding")
-        self._whole = status != 200 or not kind.lower().startswith(b"text/event-stream") or coded is not None
+        dialect, coded = self._ask.call.dialect, value(headers, b"content-encoding")
+        self._whole = status != 200 or coded is not None or dialect is None or not dialect.is_stream(headers)
         if self._whole:
             self._clocks.plain()
 
@@ -169,7 +167,7 @@ class Events(_Relay):
             fault.first = self._first
             return self._over(fault)
         self._scan.close()
-        if self._scan.complete() and getattr(self._scan, "done", False):
+        if self._scan.complete() and self._scan.done:
             self._outlet.end()  # all was said; how the line was hung up does not matter
             return self._done(fault.at, Kind.SUCCESS)
         if fault.code != "upstream_timeout":
@@ -217,7 +215,7 @@ class Events(_Relay):
         """Tell the caller in the stream itself, and leave it visibly unfinished."""
         dialect = self._ask.call.dialect
         if dialect is not None:
-            self._outlet.write(raw_event(dialect.error(502, fault.code, fault.message)))
+            self._outlet.write(dialect.told(dialect.error(fault.status, fault.code, fault.message)))
         self._outlet.abort()
         self._done(fault.at, Kind.FAILURE, complete=False)
 

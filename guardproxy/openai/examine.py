@@ -1,7 +1,7 @@
-"""Whether a whole HTTP answer of the OpenAI family is an answer at all, and what it says.
+"""Whether a whole HTTP answer is an answer at all, and what it says.
 
 Here belongs the one place where bytes of an upstream become an `Answer` with a document and a kind, or a
-`Fault`.  What a *choice* must hold is for the dialects to say.
+`Fault`.  What an answer must hold, and how an error is put, is for the dialects to say.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.values import Answer, Fault, Kind
-from guardproxy.openai.completion import assemble
-from guardproxy.openai.envelope import envelope, error_in, inner_status, is_envelope, message_of
-from guardproxy.openai.events import DONE, payloads
-from guardproxy.openai.fields import JSON, is_events, retyped, value
+from guardproxy.openai.envelope import inner_status, message_of
+from guardproxy.openai.fields import JSON, retyped, value
 from guardproxy.openai.outcome import kind_of, retry_after
 from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from guardproxy.openai.language import Language
 
 
 ENDED = frozenset(("stop", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos", "end_turn"))
@@ -27,11 +25,11 @@ INFLATED = 64 << 20
 """Bytes that a compressed answer may become."""
 
 
-def examine(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -> Answer | Fault:
-    """Read *answer*, given by *upstream*; *flaw* names what makes a decoded completion unusable, or None."""
+def examine(upstream: str, answer: Answer, language: Language) -> Answer | Fault:
+    """Read *answer*, given by *upstream* in this *language*."""
     status = answer.status
     if 200 <= status < 300:
-        return _success(upstream, answer, flaw)
+        return _success(upstream, answer, language)
     if status < 400:
         return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed")
     body = _plain(answer) or b""
@@ -39,7 +37,7 @@ def examine(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) ->
         doc = loads(body)
     except ValueError:
         doc = None
-    return _error(answer, status, doc, body)
+    return _error(answer, status, doc, body, language)
 
 
 def finished(doc: Any) -> bool:
@@ -48,7 +46,8 @@ def finished(doc: Any) -> bool:
     return bool(choices) and all(isinstance(c, dict) and c.get("finish_reason") in ENDED for c in choices or ())
 
 
-def _ended(doc: Any) -> bool:
+def ended(doc: Any) -> bool:
+    """Whether every choice of the completion *doc* has come to an end, whatever the reason."""
     return all(choice.get("finish_reason") for choice in doc["choices"])
 
 
@@ -64,21 +63,21 @@ def choices_flaw(doc: Any) -> str | None:
     return None
 
 
-def _success(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -> Answer | Fault:
+def _success(upstream: str, answer: Answer, language: Language) -> Answer | Fault:
     body = _plain(answer)
     if body is None:
         return _bad(upstream, answer, "sent a compressed body that cannot be read, though none was asked for")
-    events = is_events(answer.headers)
+    events = language.is_stream(answer.headers)
     try:
-        doc = assemble(body) if events else loads(body)
+        doc = language.assemble(body) if events else loads(body)
     except ValueError as error:
         kind = (value(answer.headers, b"content-type") or b"no content type").decode("latin-1")
         return _bad(upstream, answer, f"answered {answer.status} with {kind} that is not JSON: {error}")
-    if (inner := error_in(doc)) is not None:
-        return _error(answer, inner_status(inner), doc, body)
-    if (wrong := flaw(doc)) is not None:
+    if (inner := language.trouble(doc)) is not None:
+        return _error(answer, inner_status(inner), doc, body, language)
+    if (wrong := language.flaw(doc)) is not None:
         return _bad(upstream, answer, wrong)
-    if events and not _ended(doc) and DONE not in payloads(body):
+    if events and not language.ended(doc, body):
         message = f"upstream {upstream} ended its stream before the answer was complete"
         return Fault(answer.at, "upstream_reset", message, first=answer.first)
     return Answer(
@@ -89,22 +88,23 @@ def _success(upstream: str, answer: Answer, flaw: Callable[[Any], str | None]) -
         Kind.SUCCESS,
         answer.first,
         doc,
-        keepable=finished(doc),
+        keepable=language.finished(doc),
     )
 
 
-def _error(answer: Answer, status: int, doc: Any, plain: bytes) -> Answer:
-    """An upstream's own error, its shape mended where an SDK could not read it; *plain* is its body, decoded."""
-    error = error_in(doc)
+def _error(answer: Answer, status: int, doc: Any, plain: bytes, language: Language) -> Answer:
+    """An upstream's own error, its shape mended where a client could not read it; *plain* is its body, decoded."""
+    error = language.trouble(doc)
     wait = retry_after(answer.headers)
     kind = kind_of(status, error, asked_to_wait=wait is not None)
     headers, body = answer.headers, answer.body
-    if not is_envelope(doc):
-        code = error.get("code") if error is not None and isinstance(error.get("code"), str) else "upstream_error"
-        body = envelope(status, code, message_of(doc, plain) or f"the upstream answered with status {status}")
+    if not language.readable(doc):
+        code = error.get("code") if error is not None and isinstance(error.get("code"), str) else None
+        message = message_of(doc, plain) or f"the upstream answered with status {status}"
+        body = language.error(status, code or "upstream_error", message)
         headers = retyped(headers, JSON)
     elif status != answer.status:  # it came under 200, perhaps as an event
-        body, headers = dumps({"error": error}), retyped(headers, JSON)
+        body, headers = dumps(doc), retyped(headers, JSON)
     return Answer(answer.at, status, headers, body, kind, answer.first, doc, retry_after=wait)
 
 

@@ -9,27 +9,26 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from guardproxy.core.dialect import Dialect
-from guardproxy.openai import completion, splice, wanted
-from guardproxy.openai.envelope import envelope
-from guardproxy.openai.examine import choices_flaw, examine
+from guardproxy.openai import completion
+from guardproxy.openai.events import DONE, payloads
+from guardproxy.openai.examine import choices_flaw, ended, finished
 from guardproxy.openai.fields import EVENTS, JSON, retyped
-from guardproxy.openai.request import choices_wanted, wants_usage
+from guardproxy.openai.language import Language
+from guardproxy.openai.request import changed, choices_wanted, wants_usage
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.dialect import Wanted
     from guardproxy.core.guard import Watcher
-    from guardproxy.core.values import Answer, Call, Fault
+    from guardproxy.core.values import Answer, Call
 
 
 SAID = 16_000
 """Characters of a bad answer that are shown to the model again."""
 
 
-class Family(Dialect):
+class Family(Language):
     """A dialect whose answers are ``choices`` that end with a finish reason."""
 
     judged = True
@@ -50,21 +49,21 @@ class Family(Dialect):
         """A completion of our own."""
         raise NotImplementedError
 
-    def examine(self, call: Call, answer: Answer) -> Answer | Fault:
-        """Read a whole answer: its choices must be there as objects."""
-        return examine(call.upstream, answer, choices_flaw)
+    def flaw(self, doc: Any) -> str | None:
+        """Its choices must be there as objects."""
+        return choices_flaw(doc)
+
+    def ended(self, doc: Any, body: bytes) -> bool:
+        """Every choice has a finish reason, or, where an engine leaves those out, ``[DONE]`` has come."""
+        return ended(doc) or DONE in payloads(body)
+
+    def finished(self, doc: Any) -> bool:
+        """Every choice ended of itself."""
+        return finished(doc)
 
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
         return Scan(choices_wanted(call.doc), watch)
-
-    def wanted(self, doc: dict[str, Any]) -> Wanted | None:
-        """In whichever field an engine of the family takes it."""
-        return wanted.wanted(doc)
-
-    def parameters(self, doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
-        """What every function that the model may call takes."""
-        return wanted.tools(doc)
 
     def deltas(self, chunk: Any) -> list[tuple[int, str]]:
         """What each choice of the chunk adds to its text."""
@@ -95,7 +94,7 @@ class Family(Dialect):
             changes["seed"] = seed + 1
         if isinstance(temperature, int | float) and not isinstance(temperature, bool):
             changes["temperature"] = temperature / 2
-        return _changed(call, changes)
+        return changed(call, changes)
 
     def cut(self, doc: Any) -> bool:
         """Whether a choice ended at its length."""
@@ -106,7 +105,7 @@ class Family(Dialect):
         for name in ("max_completion_tokens", "max_tokens"):
             given = call.doc.get(name)
             if type(given) is int and 0 < given < most:
-                return _changed(call, {name: min(given * 4, most)})
+                return changed(call, {name: min(given * 4, most)})
         return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
@@ -129,13 +128,3 @@ class Family(Dialect):
         """An answer of our own, as JSON or as events."""
         doc = self.own(text, call.id, call.model, created)
         return completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
-
-    def error(self, status: int, code: str, message: str, param: str | None = None) -> bytes:
-        """The OpenAI envelope."""
-        return envelope(status, code, message, param)
-
-
-def _changed(call: Call, changes: dict[str, Any]) -> Call:
-    """The same call with some fields of its body changed."""
-    body = splice.splice(call.body, call.doc, changes)
-    return dataclasses.replace(call, body=body, doc={**call.doc, **changes})

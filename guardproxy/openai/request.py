@@ -6,9 +6,14 @@ the body is between the caller and the model.
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
+from guardproxy.openai.splice import splice
 from guardproxy.openai.strict import loads
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Call
 
 
 class Unreadable(ValueError):  # noqa: N818 -- a condition of the request, and the caller's error
@@ -59,6 +64,11 @@ def wants_usage(doc: dict[str, Any]) -> bool:
     """Whether the caller of a stream asked for a usage chunk."""
     options = doc.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def changed(call: Call, changes: dict[str, Any]) -> Call:
+    """The same call with some fields of its body changed."""
+    return dataclasses.replace(call, body=splice(call.body, call.doc, changes), doc={**call.doc, **changes})
 
 
 def _name(value: object) -> str:

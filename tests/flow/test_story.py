@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from guardproxy.core.dialect import Dialect
 from guardproxy.core.guard import Guard
 from guardproxy.core.steps import Ask, Pause
 from guardproxy.core.units import Seconds
@@ -548,18 +549,18 @@ def test_a_slow_answer_is_an_answer():
     class Late(Guard):
         pass
 
-    class Chat:
-        judged = False
-        name = "late"
+    class Slow(Dialect):
+        name = "slow"
 
-        def examine(self, _call: Call, answer: Answer) -> Answer:
+        def examine(self, call: Call, answer: Answer) -> Answer:
+            del call
             return replace(answer, kind=Kind.SLOW)
 
     house = House(more=[Late()])
     call = house.read()
     assert isinstance(call, Call)
     record = Record(0.0)
-    call = house.rules.admit(replace(call, dialect=Chat()), record, 0.0)  # type: ignore[arg-type] # as much as the story asks of one
+    call = house.rules.admit(replace(call, dialect=Slow()), record, 0.0)
     assert isinstance(call, Call)
     assert play(story(call, house.rules, record, 0.0), (ask("llama"), said(1.0))).status == 200
     assert house.circuits() == "occ"

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardproxy.core.values import Answer, Fault, Kind
+from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.openai import examine as module
 from guardproxy.openai.envelope import is_envelope
 from guardproxy.openai.events import event, raw_event
-from guardproxy.openai.examine import choices_flaw, examine, finished
+from guardproxy.openai.examine import examine, finished
 from tests.flow.playbook import completion
 
 OK = json.dumps(completion("hi")).encode()
@@ -23,7 +24,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 
 def read(body: bytes, status: int = 200, kind: str = "application/json", **more: str) -> Answer | Fault:
     headers = [(b"Content-Type", kind.encode()), *((k.replace("_", "-").encode(), v.encode()) for k, v in more.items())]
-    return examine("qwen", Answer(3.0, status, headers, body, first=2.0), choices_flaw)
+    return examine("qwen", Answer(3.0, status, headers, body, first=2.0), CHAT)
 
 
 def answer(body: bytes, status: int = 200, kind: str = "application/json", **more: str) -> Answer:
