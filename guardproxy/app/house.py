@@ -101,7 +101,8 @@ def build(
         for heir, former in itertools.product(parts.guards, old.rules.guards):
             heir.inherit(former)
     outfits = {
-        name: Outfit(upstream.api_key, tuple(upstream.headers.items())) for name, upstream in config.upstreams.items()
+        name: Outfit(upstream.api_key, tuple(upstream.headers.items()), upstream.structured_output)
+        for name, upstream in config.upstreams.items()
     }
     guard, retry = config.json_guard, config.retry
     rules = Rules(

@@ -29,11 +29,6 @@ TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
     (("downshift", "scope"), lambda v: v == "upstream", "a downshift per upstream is not yet supported: use global"),
     (("cache", "stale_while_revalidate_seconds"), _positive, "revalidation is not yet supported: leave it 0"),
-    (
-        ("upstreams", "*", "structured_output"),
-        lambda v: v in ("structured_outputs", "format", "grammar"),
-        "this form is not yet supported: leave it out, or use response_format",
-    ),
     (("upstreams", "*", "capabilities"), bool, "capabilities are not yet supported: leave them out"),
     (("json_guard", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
     (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),

@@ -11,7 +11,7 @@ of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, final
+from typing import Final, Literal, TypeAlias, final
 
 from guardproxy.config.places import Address
 from guardproxy.core.units import Bytes, Seconds
@@ -25,6 +25,9 @@ from guardproxy.net.clocks import Timeouts
 
 _LISTEN: Final = Address("127.0.0.1", 8000)
 _ADMIN: Final = Address("127.0.0.1", 9090)
+
+Enforced: TypeAlias = Literal["response_format", "structured_outputs", "guided_json", "format", "prompt", "none"]
+"""The ways in which engines take a schema."""
 
 SECRETS: Final = frozenset(("api_key", "admin_token", "headers", "webhook"))
 """Settings whose values are never shown."""
@@ -56,8 +59,11 @@ class Upstream:
     """Header fields set on every request to it."""
     capabilities: tuple[str, ...] = ()
     """What it can do besides text."""
-    structured_output: Literal["response_format", "structured_outputs", "format", "grammar"] | None = None
-    """How a schema is handed to it; null: as the caller wrote it."""
+    structured_output: Enforced = "none"
+    """How its engine is told of the schema that an answer has to satisfy, besides what the caller wrote: in which
+    field, or in the conversation (``prompt``, for engines that enforce nothing); `guardproxy check --probe` says."""
+    early_abort: bool = True
+    """Whether it is asked to stream answers that have to be JSON, so that it can be hung up on (`json_guard`)."""
 
 
 @final

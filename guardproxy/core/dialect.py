@@ -6,12 +6,12 @@ Here belongs what the story and the guards may ask of a dialect.  The languages 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from guardproxy.core.asked import Schema, Wanted
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call, Fault, Headers
 
@@ -40,21 +40,6 @@ class Scan(Protocol):
 
     def keepable(self) -> bool:
         """Whether it is complete and ended of itself."""
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Wanted:
-    """What the text of an answer has to be, as a request says it."""
-
-    place: str
-    """The field that says so."""
-    name: str
-    """What the app calls the schema, or nothing."""
-    schema: Any = None
-    """The schema, as it was given; a guard says whether it is one."""
-    any_object: bool = False
-    """Whether any JSON object will do, and there is no schema."""
 
 
 class Dialect:
@@ -117,6 +102,21 @@ class Dialect:
         """How many tokens a whole answer says it took."""
         usage = doc.get("usage") if isinstance(doc, dict) else None
         return usage if isinstance(usage, dict) else None
+
+    def streamed(self, doc: dict[str, Any]) -> dict[str, Any] | None:
+        """The fields by which the request *doc* asks for the same answer as events; None where it cannot."""
+        del doc
+        return None
+
+    def unstreamed(self, doc: dict[str, Any]) -> dict[str, Any]:
+        """The fields by which the request *doc* asks for the same answer in one piece."""
+        del doc
+        return {}
+
+    def enforced(self, doc: dict[str, Any], schema: Schema, how: str) -> dict[str, Any]:
+        """The fields that tell an engine of *schema* in the way *how* in which it enforces one."""
+        del doc, schema, how
+        return {}
 
     def texts(self, doc: Any) -> list[str | None]:
         """The text of each choice; None where a choice has none."""

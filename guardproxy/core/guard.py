@@ -57,8 +57,11 @@ class Guard:
     def hear(self, news: News, now: float) -> News | None:
         """Another guard has news; return what follows from it."""
 
-    def watch(self, call: Call) -> Watcher | None:
-        """Before each attempt whose answer is held back: somebody to read along, or None."""
+    def watch(self, call: Call, target: Target) -> Watcher | None:
+        """Before each attempt whose answer is held back: somebody to read along, or None.
+
+        For a reader the upstream is asked to stream, also where the caller does not want events.
+        """
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
         """After each whole, successful answer: None where this guard has nothing to say about it."""

@@ -26,6 +26,8 @@ class Ask:
     body: bytes
     relay: bool
     """Whether events may go on to the caller as they come."""
+    streams: bool = False
+    """Whether the upstream is asked for events."""
     watch: Callable[[bytes], str | None] | None = None
     """Reads the events along while the answer is held back; a reason ends it early."""
 

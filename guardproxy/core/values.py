@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, final
 
+from guardproxy.core.asked import Schema
 from guardproxy.core.record import Attempt, Record
 
 if TYPE_CHECKING:
@@ -56,25 +57,6 @@ class Kind(Enum):
 
 
 @final
-@dataclass(slots=True, frozen=True)
-class Schema:
-    """A JSON Schema that an answer has to satisfy, and what is answered when no model manages to."""
-
-    name: str
-    """Where it came from: a configured name, or the field of the request that held it."""
-    check: Any
-    """The compiled validator; only the guard that made it looks inside. None: any JSON object will do."""
-    digest: bytes
-    """Tells it apart from every other schema."""
-    fallback: bytes | None = None
-    """The declared answer, as JSON text, or None."""
-    text: bool = True
-    """Whether what is said must be JSON; False where only the arguments of tools are judged."""
-    tools: Mapping[str, Any] = field(default_factory=dict)
-    """The compiled validator of each tool's arguments."""
-
-
-@final
 @dataclass(slots=True)
 class Call:
     """What one caller asked for."""
@@ -109,6 +91,8 @@ class Call:
     """What the answer has to satisfy, where a guard marked it so."""
     whole: bool = False
     """Whether nothing may leave before the whole answer has been judged."""
+    plain: bool = False
+    """Whether upstreams are asked for the answer in one piece, though the caller wants events."""
     keep: bool = False
     """Whether a guard wants to see the whole answer afterwards, though it may be relayed meanwhile."""
     fixed: bool = False

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_SYSTEM = ("system", "developer")
+
+
 @final
 class Chat(Family):
     """The language of chat completions."""
@@ -76,6 +79,25 @@ class Chat(Family):
         messages = doc.get("messages")
         turns = [{"role": "assistant", "content": said}, {"role": "user", "content": note}]
         return {"messages": [*(messages if isinstance(messages, list) else ()), *turns]}
+
+    def instructed(self, doc: dict[str, Any], words: str) -> dict[str, Any]:
+        """The words behind the system's, else behind the user's last: some templates refuse a system message."""
+        given = doc.get("messages")
+        messages = list(given) if isinstance(given, list) else []
+        roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+        if roles and roles[0] in _SYSTEM and isinstance(messages[0].get("content"), str):
+            place = 0
+        elif "user" in roles:
+            place = len(roles) - 1 - roles[::-1].index("user")
+        else:
+            return {"messages": [*messages, {"role": "user", "content": words}]}
+        content = messages[place].get("content")
+        if isinstance(content, list):
+            longer: Any = [*content, {"type": "text", "text": words}]
+        else:
+            longer = f"{content}\n\n{words}" if content else words
+        messages[place] = {**messages[place], "content": longer}
+        return {"messages": messages}
 
     def own(self, text: str, ident: str, model: str, created: int) -> dict[str, Any]:
         """A ``chat.completion``."""

@@ -38,6 +38,11 @@ class Completions(Family):
         prompt = doc.get("prompt")
         return {"prompt": f"{prompt}\n{said}\n\n{note}\n"} if isinstance(prompt, str) else {}
 
+    def instructed(self, doc: dict[str, Any], words: str) -> dict[str, Any]:
+        """The words behind the prompt; a prompt of tokens stays as it is."""
+        prompt = doc.get("prompt")
+        return {"prompt": f"{prompt}\n\n{words}\n"} if isinstance(prompt, str) else {}
+
     def own(self, text: str, ident: str, model: str, created: int) -> dict[str, Any]:
         """A ``text_completion``."""
         return completion.text(text, id=ident, model=model, created=created)

@@ -15,6 +15,7 @@ from guardproxy.openai.splice import DROP, splice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Headers, Target
 
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
@@ -30,21 +31,24 @@ class Outfit:
     api_key: str | None = None
     """Replaces the caller's credentials towards it."""
     headers: tuple[tuple[str, str], ...] = ()
+    structured_output: str = "none"
+    """How its engine is told of a schema that it is to enforce."""
 
 
 @final
 class Aim:
     """Makes an `Ask` of a call and a target."""
 
-    __slots__ = ("_field", "_forward", "_outfits")
+    __slots__ = ("_field", "_forward", "_outfits", "_ways")
 
     def __init__(self, outfits: Mapping[str, Outfit], field: str = "mode", *, forward: bool = True) -> None:
         self._field = field
         self._forward = forward
         self._outfits = {name: _worn(outfit) for name, outfit in outfits.items()}
+        self._ways = {n: o.structured_output for n, o in outfits.items() if o.structured_output != "none"}
 
-    def __call__(self, call: Call, target: Target) -> Ask:
-        """The request as *target* gets it."""
+    def __call__(self, call: Call, target: Target, watch: Watcher | None = None) -> Ask:
+        """The request as *target* gets it; for *watch* to read along it is asked to stream."""
         headers = [*call.headers, (b"X-Request-Id", call.id.encode())]
         taken, worn = self._outfits.get(target.upstream, _NOTHING)
         if taken or call.mode_in == "header":
@@ -54,8 +58,23 @@ class Aim:
             return Ask(call, target, headers, call.body, relay=True)
         headers = [pair for pair in headers if pair[0].lower() != b"accept-encoding"]
         headers.append((b"Accept-Encoding", b"identity"))
-        body = splice(call.body, call.doc, self._changes(call, target))
-        return Ask(call, target, headers, body, relay=call.stream and not call.whole)
+        changes = self._changes(call, target)
+        streams = call.stream
+        if call.whole:
+            streams = watch is not None or (streams and not call.plain)
+            changes |= self._asked(call, target, streams=streams)
+        body = splice(call.body, call.doc, changes)
+        return Ask(call, target, headers, body, relay=streams and not call.whole, streams=streams, watch=watch)
+
+    def _asked(self, call: Call, target: Target, *, streams: bool) -> dict[str, Any]:
+        """How an answer that will be judged is asked for: as events or not, and with its schema."""
+        doc, dialect, schema = call.doc, call.dialect, call.schema
+        changes: dict[str, Any] = {}
+        if dialect is not None and streams is not call.stream:
+            changes = (dialect.streamed(doc) or {}) if streams else dialect.unstreamed(doc)
+        if dialect is not None and schema is not None and schema.text and target.upstream in self._ways:
+            changes |= dialect.enforced(doc, schema, self._ways[target.upstream])
+        return changes
 
     def _changes(self, call: Call, target: Target) -> dict[str, Any]:
         doc = call.doc

@@ -7,7 +7,7 @@ say.  A moment that a guard does not override costs nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from guardproxy.core.guard import Guard
 from guardproxy.core.values import Call, Refusal, Reply
@@ -46,6 +46,13 @@ class Retry:
     """Whether another place is asked once when all re-asks are spent."""
 
 
+class Aiming(Protocol):
+    """Makes an `Ask` of a call and a target; *watch* reads the answer along."""
+
+    def __call__(self, call: Call, target: Target, watch: Watcher | None = None) -> Ask:
+        """The request as *target* gets it."""
+
+
 @final
 class Rules:
     """Who speaks when, and what the story needs besides."""
@@ -59,7 +66,7 @@ class Rules:
         self,
         guards: Sequence[Guard],
         *,
-        aim: Callable[[Call, Target], Ask],
+        aim: Aiming,
         dice: Callable[[], float],
         budgets: dict[str, Budget],
         models: Mapping[str, str] | None = None,
@@ -141,10 +148,10 @@ class Rules:
                 return verdict
         return None
 
-    def watch(self, call: Call) -> Watcher | None:
+    def watch(self, call: Call, target: Target) -> Watcher | None:
         """The first who wants to read along."""
         for name, speak in self._watches:
-            if not (call.skip and name in call.skip) and (watcher := speak(call)) is not None:
+            if not (call.skip and name in call.skip) and (watcher := speak(call, target)) is not None:
                 return watcher
         return None
 

@@ -44,7 +44,10 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
 class _Pursuit:
     """What one call has come to so far."""
 
-    __slots__ = ("asked", "call", "escalated", "last", "now", "places", "record", "retries", "rules", "until")
+    __slots__ = (
+        "asked", "call", "escalated", "last", "now", "places", "record", "retries", "rules", "turned", "until",
+        "unwatched",
+    )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
         self.asked = call
@@ -58,6 +61,10 @@ class _Pursuit:
         self.last: Answer | Fault | None = None
         self.retries = 0
         self.escalated = False
+        self.turned = False
+        """Whether the last one asked was to stream though the caller does not want events."""
+        self.unwatched = False
+        """Whether that has been refused, and so nobody reads along any more."""
         self.until = float("inf")
         """When the first of those that refused may be asked again."""
 
@@ -86,6 +93,9 @@ class _Pursuit:
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
             if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
+                if self.turned and type(outcome) is Answer and b"stream" in outcome.body:
+                    self.unwatched = True  # it was us who wanted a stream: ask as the caller did
+                    continue
                 return self._final(outcome)
             self.last = outcome
             if not (yield from self._another_try(outcome, target)):
@@ -122,9 +132,10 @@ class _Pursuit:
         record.asking = True
         outcome: Outcome | None = None
         try:
-            ask = self.rules.aim(self.call, target)
-            if self.call.whole and self.call.stream:
-                ask.watch = self.rules.watch(self.call)
+            call = self.call
+            watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
+            ask = self.rules.aim(call, target, watch)
+            self.turned = ask.streams and not call.stream
             came = yield ask
             outcome = self._examined(came, target) if type(came) is Answer else came
             return outcome
@@ -168,10 +179,10 @@ class _Pursuit:
                 answer = verdict.answer
         call, dialect = self.call, self.call.dialect
         events = dialect is not None and dialect.is_stream(answer.headers)
-        if call.whole and call.stream and not events and dialect is not None:
-            # asked for events the upstream answered otherwise, and the caller may have been sent some already
+        if call.whole and call.stream is not events and dialect is not None:
+            # it came as events and the caller wants it in one piece, or the other way round
             answer = dialect.mend(call, answer, [None] * len(dialect.texts(answer.doc)))
-            events = True
+            events = call.stream
         self.record.usage = None if dialect is None else dialect.usage(answer.doc)
         return Reply(
             answer.status,

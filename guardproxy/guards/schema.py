@@ -6,31 +6,29 @@ asked again is the story's; how a conversation goes on is the dialects'; the eng
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
-from guardproxy.core.jsonschema import InvalidSchema, Validator, why
+from guardproxy.core.jsonschema import InvalidSchema, why
 from guardproxy.core.jsonschema import compile as compile_schema
-from guardproxy.core.prefix import Prefix
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
 from guardproxy.openai.fields import JSON
 from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
+from guardproxy.openai.shelf import Shelf, digest_of
 from guardproxy.openai.strict import dumps, loads
 from guardproxy.openai.watch import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from guardproxy.core.dialect import Dialect, Wanted
-    from guardproxy.core.guard import Watcher
-    from guardproxy.core.values import Call, Record
+    from guardproxy.core.asked import Wanted
+    from guardproxy.core.dialect import Dialect
+    from guardproxy.core.guard import Parts, Watcher
+    from guardproxy.core.jsonschema import Validator
+    from guardproxy.core.values import Call, Record, Target
 
-COMPILED = 256
-"""Schemas of requests that are kept compiled."""
 MOST_PROBLEMS = 5
 """Choices whose problems the model is told at once."""
 ANY_OBJECT = Schema("json_object", None, b"json_object")
@@ -75,9 +73,14 @@ class Settings:
     repair: bool = True
     """Whether JSON that an answer holds is taken out of what is around it, and its commas and quotes are mended."""
     early_abort: bool = True
-    """Whether the model is hung up on as soon as nothing it could still say would satisfy the schema (held streams)."""
-    stream_validation: Literal["hold", "report"] = "hold"
-    """``hold``: a stream is held back until it has been judged; ``report``: it passes, and is judged for metrics."""
+    """Whether the model is hung up on as soon as nothing it could still say would satisfy the schema.
+
+    To see it coming the upstream is asked to stream, also where the app is not; `upstreams.NAME.early_abort` says
+    which are not to be.
+    """
+    stream_validation: Literal["hold", "report", "upstream_nonstream"] = "hold"
+    """``hold``: a stream is held back until it has been judged; ``report``: it passes, and is judged for metrics;
+    ``upstream_nonstream``: the answer is asked for in one piece, and streamed once it has been judged."""
     max_tokens_limit: int = 8192
     """Tokens to which ``max_tokens`` is raised at the most where an answer was cut before it was whole JSON."""
     schemas: dict[str, Declared] = field(default_factory=dict)
@@ -90,12 +93,20 @@ class JsonGuard(Guard):
 
     name = "json"
 
-    def __init__(self, settings: Settings, declared: Mapping[str, Schema], *, epoch: float = 0.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        declared: Mapping[str, Schema],
+        *,
+        epoch: float = 0.0,
+        unwatched: frozenset[str] = frozenset(),
+    ) -> None:
         self.settings = settings
         self.declared = dict(declared)
         self._epoch = epoch
-        self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
-        self._prefixes: OrderedDict[bytes, Prefix | None] = OrderedDict()
+        self._unwatched = unwatched
+        """Upstreams whose answers are waited for to their end."""
+        self._shelf = Shelf()
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Mark a call whose answer has to satisfy a schema; refuse one whose schema is none."""
@@ -114,22 +125,21 @@ class JsonGuard(Guard):
             return Reply(400, body, list(_JSON), code=wrong.code)
         if schema is not None:
             call.schema = schema
-            call.whole = not call.stream or self.settings.stream_validation == "hold"
+            call.whole = not call.stream or self.settings.stream_validation != "report"
+            call.plain = self.settings.stream_validation == "upstream_nonstream"
             call.keep = call.keep or not call.whole
         return call
 
-    def watch(self, call: Call) -> Watcher | None:
-        """Read along a stream that is held back, to stop the model as soon as it is wrong."""
+    def watch(self, call: Call, target: Target) -> Watcher | None:
+        """Read along an answer that is held back, to stop the model as soon as it is wrong."""
         schema = call.schema
         if schema is None or not schema.text or schema.check is None or call.dialect is None:
             return None
-        if not self.settings.early_abort:
+        if not (self.settings.early_abort and self.settings.strict_schema) or target.upstream in self._unwatched:
             return None
-        if schema.digest not in self._prefixes:
-            self._prefixes[schema.digest] = Prefix.of(schema.check, strict=not self.settings.repair)
-            if len(self._prefixes) > COMPILED:
-                self._prefixes.popitem(last=False)
-        first = self._prefixes[schema.digest]
+        if call.plain if call.stream else call.dialect.streamed(call.doc) is None:
+            return None
+        first = self._shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
         return None if first is None else Reading(call.dialect, first)
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
@@ -221,7 +231,7 @@ class JsonGuard(Guard):
         digest = b"" if named is None else named.digest
         if named is None:
             return Schema("tools", None, digest, text=False, tools=checks)
-        return Schema(named.name, named.check, digest, named.fallback, tools=checks)
+        return Schema(named.name, named.check, digest, named.fallback, tools=checks, source=named.source)
 
     def _wanted(self, asked: Wanted | None) -> Schema | None:
         if asked is None:
@@ -233,22 +243,13 @@ class JsonGuard(Guard):
         if (declared := self.declared.get(asked.name)) is not None and declared.fallback is not None:
             # the app names its schema as the configuration does: its fallback serves, if it serves this schema too
             fallback = declared.fallback if validator.is_valid(loads(declared.fallback)) else None
-        return Schema(asked.name or asked.place, validator, _digest(asked.schema), fallback)
+        return Schema(asked.name or asked.place, validator, digest_of(asked.schema), fallback, source=asked.schema)
 
     def _compile(self, place: str, schema: Any) -> Validator:
-        """The validator of a schema in a request; the last ones are remembered."""
-        digest = _digest(schema)
-        validator = self._compiled.get(digest)
-        if validator is not None:
-            self._compiled.move_to_end(digest)
-            return validator
         try:
-            validator = self._compiled[digest] = compile_schema(schema)
+            return self._shelf.validator(schema)
         except InvalidSchema as wrong:
             raise Misplaced(wrong.code, place, str(wrong)) from wrong
-        if len(self._compiled) > COMPILED:
-            self._compiled.popitem(last=False)
-        return validator
 
 
 class Misplaced(ValueError):  # noqa: N818 -- a condition of the request; nobody's error
@@ -263,17 +264,19 @@ class Misplaced(ValueError):  # noqa: N818 -- a condition of the request; nobody
 def declare(name: str, schema: object, fallback: object) -> Schema:
     """Make a named schema; raises `InvalidSchema` where it is none, `ValueError` where its fallback breaks it."""
     validator = compile_schema(schema)
-    digest = _digest(schema)
+    digest = digest_of(schema)
     if fallback is None:
-        return Schema(name, validator, digest)
+        return Schema(name, validator, digest, source=schema)
     if not validator.is_valid(fallback):
         raise ValueError("; ".join(why(validator, fallback)))
-    return Schema(name, validator, digest, dumps(fallback))
+    return Schema(name, validator, digest, dumps(fallback), source=schema)
 
 
-def _digest(schema: object) -> bytes:
-    return blake2b(dumps(schema), digest_size=16).digest()
+def _build(settings: Settings, parts: Parts) -> JsonGuard:
+    upstreams = parts.config.upstreams
+    unwatched = frozenset(name for name in upstreams if not upstreams[name].early_abort)
+    return JsonGuard(settings, parts.schemas, epoch=parts.epoch, unwatched=unwatched)
 
 
-SPEC = Spec("json", "json_guard", 20, lambda settings, parts: JsonGuard(settings, parts.schemas, epoch=parts.epoch))
+SPEC = Spec("json", "json_guard", 20, _build)
 """What the registry loads."""

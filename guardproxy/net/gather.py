@@ -12,6 +12,7 @@ from guardproxy.core.values import Answer, Fault
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from guardproxy.core.dialect import Scan
     from guardproxy.core.values import Headers
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 
 @final
 class Gather:
-    """Gathers one answer; `done` is set to an `Answer` or a `Fault`.
-
-    Where the answer is a stream, *scan* reads along, so that a model that sends comments but no content, or stops
-    half-way, is noticed while it happens.
-    """
+    """Gathers one answer; `done` is set to an `Answer` or a `Fault`."""
 
     __slots__ = (
         "_clocks",
@@ -37,18 +34,18 @@ class Gather:
         "_scan",
         "_size",
         "_status",
+        "_streams",
         "_upstream",
         "done",
         "exchange",
     )
 
-    def __init__(
-        self, upstream: str, clocks: Clocks, limit: int, scan: Scan | None, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, upstream: str, clocks: Clocks, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         self._upstream = upstream
         self._clocks = clocks
         self._limit = limit
-        self._scan = scan
+        self._scan: Scan | None = None
+        self._streams: Callable[[Headers], bool] = bool
         self._loop = loop
         self._parts: list[bytes] = []
         self._size = 0
@@ -58,10 +55,21 @@ class Gather:
         self.exchange: Exchange | None = None
         self.done: asyncio.Future[Answer | Fault] = loop.create_future()
 
+    def read_along(self, scan: Scan, streams: Callable[[Headers], bool]) -> None:
+        """Have *scan* read along where the header fields say that it *streams*.
+
+        So a model that sends comments but no content, or stops half-way, or can no longer be right, is noticed while
+        it happens.
+        """
+        self._scan, self._streams = scan, streams
+
     def head(self, status: int, headers: Headers) -> None:
         """Status and header fields have come."""
         self._status = status
         self._headers = headers
+        if self._scan is not None and not self._streams(headers):
+            self._scan = None  # asked for events it answers otherwise
+            self._clocks.plain()
 
     def data(self, chunk: bytes) -> None:
         """A piece of the body has come."""

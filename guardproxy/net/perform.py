@@ -105,8 +105,8 @@ class Performer:
         """Put one call to one upstream; *outlet* is where events may be relayed to."""
         call, loop, name = ask.call, self._loop, ask.target.upstream
         dialect = call.dialect
-        streams = call.stream and dialect is not None
-        clocks = Clocks(name, self._timeouts, call.deadline, loop, streams=streams)
+        # who does not want events knows no first token: only the whole has a deadline
+        clocks = Clocks(name, self._timeouts, call.deadline, loop, streams=ask.streams and call.stream)
         limit = self._bounds.response_bytes
         sink: Gather | Events | Bytes
         if dialect is None and outlet is not None:
@@ -114,8 +114,9 @@ class Performer:
         elif ask.relay and outlet is not None and dialect is not None:
             sink = Events(ask, dialect.scan(call), limit, outlet, record, clocks, loop)
         else:
-            scan = dialect.scan(call, ask.watch) if streams and dialect is not None else None
-            sink = Gather(name, clocks, limit, scan, loop)
+            sink = Gather(name, clocks, limit, loop)
+            if ask.streams and dialect is not None:
+                sink.read_along(dialect.scan(call, ask.watch), dialect.is_stream)
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
         repeat = dialect is not None or call.method in IDEMPOTENT

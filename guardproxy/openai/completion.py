@@ -109,7 +109,7 @@ def _gather(choice: dict[str, Any], piece: dict[str, Any]) -> None:
     for name, value in piece.items():
         if name == "delta":
             if isinstance(value, dict):
-                _join(_part(choice, "message", {"role": "assistant"}), value)
+                _join(_part(choice, "message", {"role": "assistant", "content": None}), value)
         elif name == "logprobs" and isinstance(value, dict) and isinstance(choice.get("logprobs"), dict):
             for part, items in value.items():
                 old = choice["logprobs"].get(part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from guardproxy.openai import completion
+from guardproxy.openai import completion, enforce, splice
 from guardproxy.openai.events import DONE, payloads
 from guardproxy.openai.examine import choices_flaw, ended, finished
 from guardproxy.openai.fields import EVENTS, JSON, retyped
@@ -20,10 +20,23 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.asked import Schema
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
 
+_WHOLE_ONLY = frozenset(
+    (
+        "audio",
+        "best_of",
+        "kv_transfer_params",
+        "prompt_logprobs",
+        "return_hidden_states",
+        "return_token_ids",
+        "use_beam_search",
+    )
+)
+"""Fields that some engine refuses in a stream, or answers to in another shape there."""
 SAID = 16_000
 """Characters of a bad answer that are shown to the model again."""
 
@@ -64,6 +77,28 @@ class Family(Language):
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
         return Scan(choices_wanted(call.doc), watch)
+
+    def streamed(self, doc: dict[str, Any]) -> dict[str, Any] | None:
+        """``stream``, and the usage that an answer in one piece has; None where not every engine could stream it."""
+        if any(doc.get(name) for name in _WHOLE_ONLY):
+            return None
+        options = doc.get("stream_options")
+        return {"stream": True, "stream_options": {**(options or {}), "include_usage": True}}
+
+    def unstreamed(self, doc: dict[str, Any]) -> dict[str, Any]:
+        """No ``stream``, and no options for one: they are an error without it."""
+        del doc
+        return {"stream": False, "stream_options": splice.DROP}
+
+    def enforced(self, doc: dict[str, Any], schema: Schema, how: str) -> dict[str, Any]:
+        """In the field that the engine takes, or in the conversation."""
+        if how == "prompt":
+            return self.instructed(doc, enforce.words(schema))
+        return enforce.field(doc, schema, how)
+
+    def instructed(self, doc: dict[str, Any], words: str) -> dict[str, Any]:
+        """The fields of the request that put *words* into the conversation."""
+        raise NotImplementedError
 
     def deltas(self, chunk: Any) -> list[tuple[int, str]]:
         """What each choice of the chunk adds to its text."""

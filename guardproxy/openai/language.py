@@ -15,7 +15,7 @@ from guardproxy.openai.events import raw_event
 from guardproxy.openai.examine import examine
 
 if TYPE_CHECKING:
-    from guardproxy.core.dialect import Wanted
+    from guardproxy.core.asked import Wanted
     from guardproxy.core.values import Answer, Call, Fault
 
 

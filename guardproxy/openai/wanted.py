@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from guardproxy.core.dialect import Wanted
+from guardproxy.core.asked import Wanted
 from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:

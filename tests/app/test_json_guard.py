@@ -176,22 +176,6 @@ async def test_mended(bare, manner, stream):
     assert await bare.metric('llm_json_parse_failures_total{model="llama"}') == 1
 
 
-async def test_hung_up_on_early(make):
-    """A model whose stream can no longer satisfy the schema is hung up on at once, and is told why when asked again."""
-    stand = await make({"json_guard": {"max_retries": 1, "schemas": {"list": {"schema": {"type": "array"}}}}})
-    stand.sims["llama"].faults = "token-delay=0.01"
-    asked = {"response_format": {"type": "json_object"}, "headers": {"X-Guardproxy-Schema": "list", **NEVER}}
-    answer = await stand.chat("a rose, as JSON", stream=True, **asked)
-    assert (answer.status, answer.code) == (502, "invalid_model_output")
-    await stand.sims["llama"].idle()
-    first, again = stand.sims["llama"].memory.requests
-    assert first.cancelled
-    assert again.cancelled
-    assert "expected" in again.body["messages"][-1]["content"]
-    assert await stand.metric('guardproxy_early_aborts_total{model="llama"}') == 2
-    assert await stand.circuit("llama") == "closed"
-
-
 async def test_plain_text_is_nobodys_business(bare):
     """A call that asks for no JSON is not judged: no header, no delay, streams are not held."""
     answer = await bare.chat(response_format={"type": "text"})

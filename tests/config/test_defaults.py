@@ -104,6 +104,7 @@ UPSTREAM: dict[str, object] = {
     "client_cert": None,
     "headers": {},
     "capabilities": [],
+    "early_abort": True,
 }
 
 MANUAL = {
@@ -157,7 +158,7 @@ def test_every_default_is_the_contracts():
     """Nothing more, nothing less: a new setting has to be written down here and there."""
     expected = dict(CONTRACT)
     for name in ("qwen", "mistral", "llama"):
-        for key, value in {**UPSTREAM, "structured_output": None}.items():
+        for key, value in {**UPSTREAM, "structured_output": "none"}.items():
             expected.setdefault(f"upstreams.{name}.{key}", value)
     assert values(Config()) == expected
 

@@ -122,7 +122,6 @@ def test_what_is_wrong_is_said(text, said):
         ("shared: {state: true}", "shared.state"),
         ("downshift: {scope: upstream}", "downshift.scope"),
         ("cache: {stale_while_revalidate_seconds: 5s}", "cache.stale_while_revalidate_seconds"),
-        ("upstreams: {q: {url: http://h, structured_output: grammar}}", "upstreams.q.structured_output"),
         ("upstreams: {q: {url: http://h, capabilities: [vision]}}", "upstreams.q.capabilities"),
         ("cache: {enabled: shadow}", "cache.enabled"),
         ("json_guard: {enabled: shadow}", "json_guard.enabled"),

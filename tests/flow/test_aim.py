@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from guardproxy.core.values import Call, Record, Target
+from guardproxy.core.values import Call, Record, Schema, Target
 from guardproxy.flow.aim import Aim, Outfit
 from guardproxy.guards.modes import Mode
-from tests.flow.playbook import House
+from tests.flow.playbook import SCHEMA, House
 
 AIM = Aim({})
 FAST = Target("qwen", "qwen-id", "fast", {"temperature": 0.3}, {"max_tokens": 512})
@@ -157,3 +157,90 @@ def test_the_whole_way():
     assert isinstance(got, Call)
     ask = house.rules.aim(got, got.targets[0])
     assert json.loads(ask.body) == {"model": "llama-id", "messages": [], "top_p": 0.5}
+
+
+def judged(doc: dict, source: object = SCHEMA, *, stream: bool = False) -> Call:
+    """A call whose answer has to satisfy a schema."""
+    got = call({"model": "fast", **doc, **({"stream": True} if stream else {})})
+    return replace(got, schema=Schema("my schema", None, b"1", source=source), whole=True)
+
+
+def reading(payload: bytes) -> None:
+    """Somebody who reads along."""
+
+
+def test_streamed_for_a_reader():
+    """Somebody reads along: the upstream is asked for events, with the usage that an answer in one piece would have."""
+    ask = AIM(judged({}), FAST, reading)
+    body = json.loads(ask.body)
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert (ask.streams, ask.relay, ask.watch) == (True, False, reading)
+    ask = AIM(judged({"stream_options": {"chunk": 1}}, stream=True), FAST, reading)
+    assert json.loads(ask.body)["stream_options"] == {"chunk": 1}  # as the caller wrote it: he sees the usage chunk
+
+
+def test_in_one_piece_for_a_caller_who_streams():
+    """`plain`: no events are asked for, nor options for them."""
+    ask = AIM(replace(judged({"stream_options": {"include_usage": True}}, stream=True), plain=True), FAST)
+    body = json.loads(ask.body)
+    assert (body["stream"], "stream_options" in body, ask.streams, ask.relay) == (False, False, False, False)
+
+
+@pytest.mark.parametrize(
+    "way, schema, there",
+    [
+        ("structured_outputs", SCHEMA, {"json": SCHEMA}),
+        ("structured_outputs", None, {"json_object": True}),
+        ("guided_json", SCHEMA, SCHEMA),
+        ("guided_json", None, {"type": "object"}),
+        ("format", SCHEMA, SCHEMA),
+        ("format", None, "json"),
+        ("response_format", SCHEMA, {"type": "json_schema", "json_schema": {"name": "my_schema", "schema": SCHEMA}}),
+        ("response_format", None, {"type": "json_object"}),
+    ],
+)
+def test_the_engine_is_told_of_the_schema(way, schema, there):
+    """In the field that this upstream takes; one that the app uses itself stays as it is, and so do others of its."""
+    aim = Aim({"qwen": Outfit(structured_output=way)})
+    assert json.loads(aim(judged({}, schema), FAST).body)[way] == there
+    theirs = {"guided_json": {"type": "array"}, "response_format": {"type": "text"}, way: {"type": "string"}}
+    kept = json.loads(aim(judged(theirs, schema), FAST).body)
+    assert theirs.items() <= kept.items()
+    assert way not in json.loads(aim(call({"model": "fast"}), FAST).body)
+    assert way not in json.loads(aim(judged({}, schema), Target("llama")).body)
+
+
+TURN = {"role": "user", "content": "a rose"}
+
+
+@pytest.mark.parametrize(
+    "messages, place",
+    [
+        ([{"role": "system", "content": "Be brief."}, TURN], 0),
+        ([TURN, {"role": "assistant", "content": "ok"}, TURN, {"role": "assistant", "content": "{"}], 2),
+        ([{"role": "user", "content": [{"type": "text", "text": "a rose"}]}], 0),
+        ([{"role": "system", "content": [{"type": "text", "text": "x"}]}, TURN], 1),
+        ([{"role": "user", "content": None}], 0),
+        ([], 0),
+        (["odd"], 1),
+    ],
+)
+def test_the_model_is_told_of_the_schema(messages, place):
+    """`prompt`: in the words of the system or of the user, so that no template meets a turn it does not know."""
+    aim = Aim({"qwen": Outfit(structured_output="prompt")})
+    got = json.loads(aim(judged({"messages": messages}), FAST).body)["messages"]
+    assert json.dumps(SCHEMA, separators=(",", ":")) in json.dumps(got[place]).replace('\\"', '"')
+    assert len(got) == max(len(messages), place + 1)
+    assert [one for number, one in enumerate(got) if number != place] == [
+        one for number, one in enumerate(messages) if number != place
+    ]
+    assert "JSON object" in json.dumps(json.loads(aim(judged({"messages": messages}, None), FAST).body)["messages"])
+
+
+@pytest.mark.parametrize("prompt, told", [("a rose", True), ([1, 2], False), (None, False)])
+def test_a_prompt_is_told_of_the_schema(prompt, told):
+    """A completion's prompt too, where it is text."""
+    aim = Aim({"qwen": Outfit(structured_output="prompt")})
+    got = call({"model": "fast", "prompt": prompt}, target="/v1/completions")
+    body = json.loads(aim(replace(got, schema=Schema("s", None, b"", source=SCHEMA), whole=True), FAST).body)
+    assert ("JSON Schema" in str(body["prompt"])) is told

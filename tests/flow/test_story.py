@@ -16,6 +16,7 @@ from guardproxy.flow.rules import Retry
 from guardproxy.flow.story import story
 from guardproxy.guards import breaker, cache, health, schema
 from guardproxy.guards.health import Check
+from guardproxy.openai.events import raw_event
 from tests.flow.playbook import (
     GUARDED,
     NEVER,
@@ -541,6 +542,64 @@ def test_a_stream_with_a_schema_is_held():
     step = telling.send(None)
     assert isinstance(step, Ask)
     assert not step.relay
+
+
+def events(*texts, finish="stop"):
+    """The same as a stream."""
+    pieces = [{"index": 0, "delta": {"content": text}, "finish_reason": None} for text in texts]
+    pieces.append({"index": 0, "delta": {}, "finish_reason": finish})
+    body = b"".join(raw_event(json.dumps({"id": "c", "choices": [piece]}).encode()) for piece in pieces)
+    return [(b"Content-Type", b"text/event-stream")], body + raw_event(b"[DONE]")
+
+
+def test_a_guarded_answer_is_streamed_to_us():
+    """Somebody reads along although the app does not stream; what it gets is one JSON document."""
+    telling, record = House().begin(headers=GUARDED)
+    step = telling.send(None)
+    assert isinstance(step, Ask)
+    assert (step.streams, step.relay, step.watch is None) == (True, False, False)
+    headers, body = events('{"x"', ": 1}")
+    reply = play_on(telling, (Answer(1.0, 200, headers, body, first=0.5), None))
+    assert (header(reply, "Content-Type"), reply.events, record.json) == ("application/json", False, "valid")
+    doc = json.loads(reply.body)
+    assert doc["choices"][0]["message"] == {"role": "assistant", "content": '{"x": 1}'}
+
+
+def test_an_upstream_that_refuses_to_stream_is_asked_plainly():
+    """The app did not ask for a stream, so an error about streaming is not its: it is asked again, as the app wrote."""
+    telling, record = House().begin(headers=GUARDED)
+    complains = refused(1.0, 400, "stream_options: extra fields not permitted")
+    assert telling.send(None) == ask("llama", has={"stream": True})
+    plain = telling.send(complains)
+    assert isinstance(plain, Ask)
+    assert (plain.target.upstream, plain.streams, plain.watch) == ("llama", False, None)
+    assert "stream" not in json.loads(plain.body)
+    reply = play_on(telling, (said(2.0), None))
+    assert (reply.status, record.json, record.retries, len(record.attempts)) == (200, "valid", 0, 2)
+
+
+def test_an_error_of_the_apps_own_is_passed_on_at_once():
+    """One that says nothing of streams is the caller's, and one about a stream that he asked for is his too."""
+    telling, _ = House().begin(headers=GUARDED)
+    assert play(telling, (ask("llama"), refused(1.0, 400, "bad"))).status == 400
+    telling, _ = House().begin(b'{"model":"creative","stream":true}', headers=GUARDED)
+    assert play(telling, (ask("llama"), refused(1.0, 400, "stream"))).status == 400
+
+
+def test_a_hopeless_answer_is_asked_again():
+    """What was ended early counts as an answer that was not valid, and its reason is what the model is told."""
+    telling, record = House().begin(headers=GUARDED)
+    first = telling.send(None)
+    assert isinstance(first, Ask)
+    headers, body = events('{"x": "')
+    assert telling.send(Answer(1.0, 200, headers, body[:-20], hopeless="x: expected a number")) == Pause(1.0)
+    again = telling.send(2.0)
+    assert isinstance(again, Ask)
+    turns = json.loads(again.body)["messages"]
+    assert turns[0]["content"] == '{"x": "'
+    assert "x: expected a number" in turns[1]["content"]
+    assert (record.aborted, record.parse_failures) == (1, ["llama"])
+    assert [attempt.kind for attempt in record.attempts] == [Kind.SUCCESS]
 
 
 def test_a_slow_answer_is_an_answer():

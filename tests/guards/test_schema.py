@@ -8,7 +8,8 @@ import pytest
 
 from guardproxy.core.jsonschema import InvalidSchema
 from guardproxy.core.values import Answer, Call, Record, Reply
-from guardproxy.guards.schema import COMPILED, JsonGuard, Settings, declare
+from guardproxy.guards.schema import JsonGuard, Settings, declare
+from guardproxy.openai.shelf import KEPT
 from tests.flow.playbook import GUARDED, SCHEMA, House, answered, code, completion, said
 
 OBJECT = {"type": "json_object"}
@@ -234,15 +235,47 @@ def test_schemas_are_compiled_once():
     house = House()
     call = house.read()
     assert isinstance(call, Call)
-    for number in range(COMPILED + 10):
+    for number in range(KEPT + 10):
         call.doc = wanted({"const": number})
         guard.admit(call, Record(0.0), 0.0)
-    assert len(guard._compiled) == COMPILED
+    assert len(guard._shelf) == KEPT
     first = call.schema
     guard.admit(call, Record(0.0), 0.0)
     assert first is not None
     assert call.schema is not None
     assert call.schema.check is first.check
+
+
+@pytest.mark.parametrize(
+    "settings, doc, reads",
+    [
+        ({}, {}, True),
+        ({}, {"stream": True}, True),
+        ({"early_abort": False}, {}, False),
+        ({"strict_schema": False}, {}, False),
+        ({"stream_validation": "upstream_nonstream"}, {"stream": True}, False),
+        ({"stream_validation": "upstream_nonstream"}, {}, True),
+        ({}, {"best_of": 2}, False),
+        ({}, {"response_format": OBJECT}, False),
+    ],
+)
+def test_who_is_read_along(settings, doc, reads):
+    """Wherever a schema can be checked as it grows and nothing forbids to stream."""
+    house = House(json_guard=Settings(**settings))
+    body = json.dumps({"model": "creative", **wanted(SCHEMA), **doc}).encode()
+    call = house.admit(Record(0.0), body)
+    assert isinstance(call, Call)
+    assert (house.json.watch(call, call.targets[0]) is not None) is reads
+
+
+def test_an_upstream_can_be_left_alone():
+    """`early_abort: false` of an upstream: nobody reads along there, whatever holds for the others."""
+    house = House()
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    guard = JsonGuard(Settings(), {}, unwatched=frozenset({"llama"}))
+    first, second, *_ = call.targets
+    assert (first.upstream, guard.watch(call, first), guard.watch(call, second) is None) == ("llama", None, False)
 
 
 def test_state():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guardproxy.core.dialect import Wanted
+from guardproxy.core.asked import Wanted
 from guardproxy.openai.wanted import flat_tools, in_format, in_text, tools, wanted
 
 SCHEMA = {"type": "object"}
