@@ -92,7 +92,7 @@ def build(
     """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet."""
     config = loaded.config
     models = {name: upstream.model for name, upstream in config.upstreams.items()}
-    parts = Parts(config, models, wall() - loop.time(), _schemas(config))
+    parts = Parts(config, models, wall() - loop.time(), _schemas(config), dice=random.random)
     for spec in registry.guards():
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):
@@ -120,6 +120,7 @@ def build(
             escalate=guard.escalate,
         ),
         epoch=parts.epoch,
+        patience=_patience(parts.guards),
     )
     kept = {} if old is None else {n: up for n, up in old.upstreams.items() if n in models and _same(n, config, old)}
     upstreams = {name: kept.get(name) or _upstream(name, config, loop) for name in models}
@@ -129,6 +130,14 @@ def build(
             keeper.purge(name)
     bounds = Bounds(response_bytes=config.limits.response_bytes)
     return House(loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, config.timeouts, bounds, loop))
+
+
+def _patience(guards: list[Guard]) -> dict[str, float]:
+    """How long a stream may take to begin before its circuit is told; where that is not wanted, nobody is here."""
+    breaker = next((guard for guard in guards if isinstance(guard, Breaker)), None)
+    if breaker is None:
+        return {}
+    return {name: float(span) for name in breaker.circuits if (span := breaker.tuned(name).slow_first_token)}
 
 
 def _same(name: str, config: Config, old: House) -> bool:

@@ -89,9 +89,7 @@ class Orders:
         if not isinstance(given, str) or given not in _STATES:
             return error(422, "invalid_request", 'the body must be {"state": "open"}, "closed" or "auto"', "state")
         now = self._loop.time()
-        news = breaker.hold(name, _STATES[given], now)
-        if news is not None:
-            self._tell(self._house.rules.spread([news], now))
+        self._tell(self._house.rules.spread(breaker.hold(name, _STATES[given], now), now))
         return Reply(200, orjson.dumps(breaker.state(now)[name]), JSON)
 
 

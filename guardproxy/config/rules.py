@@ -147,6 +147,11 @@ _CIRCUIT: Final = {
     "half_open_requests": _COUNT,
     "minimum_requests": _COUNT,
     "window": _SPAN,
+    "consecutive_failures": Rule(minimum=0, maximum=1_000_000),
+    "slow_first_token": _WAIT,
+    "slow_threshold": _SHARE,
+    "max_timeout": _SPAN,
+    "warmup_seconds": _WAIT,
 }
 
 RULES: Final[dict[tuple[type, str], Rule]] = {

@@ -1,33 +1,47 @@
 """The circuit of one upstream.
 
-Here belongs the state machine, pure: time is an argument, and what changed is returned.  Which upstreams have one, and
-who is told, is the breaker's (`guards.breaker`).
+Here belongs the state machine, pure: time and dice are arguments, and what changed is returned.  Which upstreams have
+one, and who is told, is the breaker's (`guards.breaker`).
 
-| state | permit | success | failure | anything else | time |
-|---|---|---|---|---|---|
-| closed | token | counts as good | counts as bad; **open** at the threshold | – | old marks slide out |
-| open | refusal; once due: **half-open** and a probe | – | – | – | due after `timeout` |
-| half-open | probe while few are out, or refusal | enough: **closed** | **open** | given back | lost probe: **open** |
+| state | permit | success | failure | late | warming | anything else | time |
+|---|---|---|---|---|---|---|---|
+| closed | token | counts as good | counts as bad; **open** at a limit | counts as slow; **open** at a limit | – | – | old marks slide out |
+| open | refusal; once due: **half-open** and a probe | – | – | – | – | – | due after its time |
+| half-open | probe while few are out, or refusal | enough: **closed** | **open** | **open** | given back | given back | lost probe: **open** |
 
 Only outcomes that were permitted in the present state count (a token carries the generation): what a call finds
 that was let through before the circuit opened says nothing about the half-open one.  *Few* are fewer than
 `half_open_requests`, *enough* are `success_threshold`; *anything else* is throttled, ignored, or that nobody waited
 for it: then a probe is given back, and may be had anew.  A probe that does not come back within its lease is lost.
-"""
+
+*A limit* is `failure_threshold` or `slow_threshold`, as a share of the attempts in the window, of which there must be
+`minimum_requests`; or `consecutive_failures` with no success in between, however long they took.  *Late* is said of an
+attempt that is still under way.  *Warming* is what a model says that is being loaded: a failure only after it has said
+so for `warmup_seconds`.
+
+It stays open for `timeout` seconds; where it opens again without having been closed for a whole window, for twice as
+long each time, of which one half is left to chance (equal jitter), up to `max_timeout`.
+Source of the jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""  # noqa: E501 -- the table
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from guardproxy.core.values import Kind, Refusal
 from guardproxy.core.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LEASE = 600.0
 """Seconds after which a probe that has not come back is taken for lost, so that it never wedges the circuit."""
 BUSY = 1.0
 """Seconds after which asking may help where all probes are out."""
+_DOUBLINGS = 30
+"""So many make a second thirty years: more are not counted."""
 
 
 class Tuning(Protocol):
@@ -38,12 +52,24 @@ class Tuning(Protocol):
         """Share of failures that opens it."""
 
     @property
+    def slow_threshold(self) -> float:
+        """Share of slow attempts that opens it."""
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Failures in a row that open it; 0: any number."""
+
+    @property
     def success_threshold(self) -> int:
         """Successes of probes that close it."""
 
     @property
     def timeout(self) -> float:
         """Seconds it stays open."""
+
+    @property
+    def max_timeout(self) -> float:
+        """Seconds it stays open at the most."""
 
     @property
     def half_open_requests(self) -> int:
@@ -56,6 +82,10 @@ class Tuning(Protocol):
     @property
     def window(self) -> float:
         """Seconds that count."""
+
+    @property
+    def warmup_seconds(self) -> float:
+        """Seconds for which a model may say that it is being loaded."""
 
 
 class State(Enum):
@@ -74,32 +104,44 @@ class Permit:
     generation: int
     expires: float = 0.0
     """When the lease of a probe runs out; nothing else has one."""
+    late: float | None = None
+    """When the attempt was counted as slow, while it was under way."""
 
 
 @final
 class Circuit:
-    """The circuit of one upstream. Pure: the caller brings the time."""
+    """The circuit of one upstream. Pure: the caller brings the time, and *dice* from 0 up to 1."""
 
     __slots__ = (
-        "_lease", "_permit", "_probes", "_successes", "_window",
-        "generation", "held", "settings", "state", "until",
+        "_again", "_dice", "_lease", "_permit", "_probes", "_refusal", "_since", "_streak", "_successes", "_warming",
+        "_window", "generation", "held", "settings", "state", "until",
     )  # fmt: skip
 
-    def __init__(self, settings: Tuning, lease: float = LEASE) -> None:
+    def __init__(self, settings: Tuning, lease: float = LEASE, dice: Callable[[], float] = lambda: 0.5) -> None:
         self.settings = settings
         self._lease = lease
+        self._dice = dice
         self._window = Window(settings.window)
         self._probes: list[Permit] = []
+        self._streak = 0
+        """Failures since the last success."""
+        self._again = 0
+        """How often it has opened without a healthy window in between."""
+        self._warming: float | None = None
+        """Since when it has said nothing but that it is being loaded."""
         self.held: State | None = None
         """The state it is held in by hand."""
         self.until = 0.0
         """When an open circuit is due."""
+        self._refusal = Refusal("circuit_open")
         self.generation = 0
-        self._enter(State.CLOSED)
+        self._enter(State.CLOSED, float("-inf"))
 
     def __repr__(self) -> str:
         held, window = ", held" if self.held else "", self._window
-        return f"<Circuit {self.state.value}{held}, {window.bad}/{window.total} bad, {len(self._probes)} probes out>"
+        slow = f", {window.slow} slow" if window.slow else ""
+        counted = f"{window.bad}/{window.total} bad{slow}"
+        return f"<Circuit {self.state.value}{held}, {counted}, {len(self._probes)} probes out>"
 
     def permit(self, now: float) -> Permit | Refusal:
         """Ask to make an attempt."""
@@ -109,8 +151,8 @@ class Circuit:
             return Refusal("circuit_open", now + self.settings.timeout)
         if self.state is State.OPEN:
             if now < self.until:
-                return Refusal("circuit_open", self.until)
-            self._enter(State.HALF_OPEN)
+                return self._refusal
+            self._enter(State.HALF_OPEN, now)
         elif not self._room(now):
             return Refusal("circuit_open", now + BUSY)
         probe = Permit(self.generation, now + self._lease)
@@ -125,23 +167,43 @@ class Circuit:
             return False
         return now >= self.until if self.state is State.OPEN else self._room(now)
 
-    def observe(self, permit: Permit, kind: Kind | None, now: float) -> State | None:
-        """Take note of an outcome (None: nobody waited for it); the state left, if it was left."""
+    def observe(self, permit: Permit, kind: Kind | None, now: float, floor: float = 0.0) -> State | None:
+        """Take note of an outcome (None: nobody waited for it); the state left, if it was left.
+
+        *floor* is how many seconds the upstream asked to be left alone.
+        """
         if permit.generation != self.generation:
             return None
-        old = self.state
-        if old is State.CLOSED:
-            return self._count(kind, now)
-        if permit not in self._probes:
-            return None  # its lease had run out: too late to speak for the model
-        self._probes.remove(permit)
-        if kind is Kind.SUCCESS:
-            self._successes += 1
-            if self._successes >= self.settings.success_threshold:
-                self._enter(State.CLOSED)
-        elif kind is Kind.FAILURE or kind is Kind.SLOW:
+        if self.state is State.CLOSED and kind is Kind.SUCCESS and permit.late is None:
+            self._streak = 0  # by far the most frequent case comes first
+            self._warming = None
+            self._window.attempt(now)
+            return None
+        if kind is Kind.WARMING:
+            kind = self._warm(now)
+        elif kind is Kind.SUCCESS or kind is Kind.SLOW:
+            self._streak = 0
+            self._warming = None
+        ended = self._count if self.state is State.CLOSED else self._prove
+        return ended(permit, kind, now, floor)
+
+    def late(self, permit: Permit, now: float) -> tuple[Permit, State | None]:
+        """An attempt that is under way has brought nothing in time: its permit from now on, and the state left."""
+        if permit.generation != self.generation or permit.late is not None:
+            return permit, None
+        if self.state is not State.CLOSED:
+            if permit not in self._probes:
+                return permit, None
             self._open(now)
-        return None if self.state is old else old
+            return permit, State.HALF_OPEN
+        settings, window = self.settings, self._window
+        window.attempt(now)
+        window.mark_slow()
+        slow = window.slow / window.total >= settings.slow_threshold
+        if self.held is None and slow and window.total >= settings.minimum_requests:
+            self._open(now)
+            return permit, State.CLOSED
+        return Permit(permit.generation, late=now), None
 
     def lapse(self, now: float) -> State | None:
         """Open again where a probe has not come back in time; the state left, if it was left."""
@@ -156,39 +218,78 @@ class Circuit:
         if state is State.OPEN and old is not State.OPEN:
             self._open(now)
         elif state is State.CLOSED and old is not State.CLOSED:
-            self._enter(State.CLOSED)
+            self._enter(State.CLOSED, now)
         return None if self.state is old else old
 
-    def rate(self, now: float) -> tuple[float, int]:
-        """The share of failures in the window, and of how many attempts."""
-        self._window.slide(now)
-        return (self._window.bad / self._window.total if self._window.total else 0.0), self._window.total
-
-    def _count(self, kind: Kind | None, now: float) -> State | None:
-        if kind is Kind.SUCCESS:
-            self._window.mark(ok=True, now=now)
-            return None
-        if kind is not Kind.FAILURE and kind is not Kind.SLOW:
-            return None
+    def rates(self, now: float) -> tuple[float, float, int]:
+        """The shares of failures and of slow attempts in the window, and of how many attempts."""
         window = self._window
-        window.mark(ok=False, now=now)
-        enough = window.total >= self.settings.minimum_requests
-        if self.held is None and enough and window.bad / window.total >= self.settings.failure_threshold:
-            self._open(now)
+        window.slide(now)
+        total = max(window.total, 1)
+        return window.bad / total, window.slow / total, window.total
+
+    def _warm(self, now: float) -> Kind:
+        """What it means that the model is being loaded."""
+        if self._warming is None:
+            self._warming = now
+        return Kind.FAILURE if now - self._warming >= self.settings.warmup_seconds else Kind.IGNORED
+
+    def _count(self, permit: Permit, kind: Kind | None, now: float, floor: float) -> State | None:
+        """An attempt of the closed state has ended."""
+        if kind is not Kind.SUCCESS and kind is not Kind.SLOW and kind is not Kind.FAILURE:
+            return None
+        settings, window = self.settings, self._window
+        if permit.late is None or now - permit.late >= settings.window:  # else it has been counted
+            window.attempt(now)
+        if kind is not Kind.FAILURE:
+            return None
+        window.slide(now)
+        window.mark_bad()
+        self._streak += 1
+        bad = window.total >= settings.minimum_requests and window.bad / window.total >= settings.failure_threshold
+        if self.held is None and (bad or 0 < settings.consecutive_failures <= self._streak):
+            self._open(now, floor)
             return State.CLOSED
         return None
+
+    def _prove(self, probe: Permit, kind: Kind | None, now: float, floor: float) -> State | None:
+        """A probe has come back."""
+        if probe not in self._probes:
+            return None  # its lease had run out: too late to speak for the model
+        self._probes.remove(probe)
+        if kind is Kind.SUCCESS:
+            self._successes += 1
+            if self._successes < self.settings.success_threshold:
+                return None
+            self._enter(State.CLOSED, now)
+        elif kind is Kind.FAILURE or kind is Kind.SLOW:
+            self._open(now, floor)
+        else:
+            return None
+        return State.HALF_OPEN
 
     def _room(self, now: float) -> bool:
         return sum(now < probe.expires for probe in self._probes) < self.settings.half_open_requests
 
-    def _open(self, now: float) -> None:
-        self._enter(State.OPEN)
-        self.until = now + self.settings.timeout
+    def _open(self, now: float, floor: float = 0.0) -> None:
+        settings = self.settings
+        well = self.state is State.CLOSED and now - self._since >= settings.window
+        self._again = 0 if well else min(self._again + 1, _DOUBLINGS)
+        most = max(settings.timeout, settings.max_timeout)
+        span = settings.timeout
+        if self._again:
+            half = min(settings.timeout * 2**self._again, most) / 2
+            span = max(span, half + half * self._dice())
+        self.until = now + max(span, min(floor, most))
+        self._refusal = Refusal("circuit_open", self.until)
+        self._enter(State.OPEN, now)
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: State, now: float) -> None:
         self.state = state
         self.generation += 1
         self._permit = Permit(self.generation)
         self._probes = []
         self._successes = 0
+        self._streak = 0
+        self._since = now
         self._window.clear()

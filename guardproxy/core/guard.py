@@ -51,8 +51,13 @@ class Guard:
         del target, now
         return None
 
-    def observe(self, target: Target, token: Any, outcome: Outcome | None, now: float) -> News | None:
+    def observe(self, target: Target, token: Any, outcome: Outcome | None, now: float) -> Iterable[News] | None:
         """After each permitted attempt, exactly once: take note; None as *outcome* means nobody waited for it."""
+
+    def late(self, target: Target, token: Any, now: float) -> tuple[Any, Iterable[News]]:
+        """A permitted attempt has brought nothing in time and is still under way: its token from now on, and news."""
+        del target, now
+        return token, ()
 
     def hear(self, news: News, now: float) -> News | None:
         """Another guard has news; return what follows from it."""
@@ -111,6 +116,8 @@ class Parts:
     """The declared schemas, compiled."""
     guards: list[Guard] = field(default_factory=list)
     """All of them, once they are built."""
+    dice: Callable[[], float] = lambda: 0.5
+    """A number from 0 up to 1."""
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked."""

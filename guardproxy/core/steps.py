@@ -30,6 +30,10 @@ class Ask:
     """Whether the upstream is asked for events."""
     watch: Callable[[bytes], str | None] | None = None
     """Reads the events along while the answer is held back; a reason ends it early."""
+    patience: float = 0.0
+    """Seconds after which `late` is to be told, once, that no event has come yet; 0: never."""
+    late: Callable[[float], None] | None = None
+    """Takes the time; the attempt goes on."""
 
 
 @final

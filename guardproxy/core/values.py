@@ -52,6 +52,8 @@ class Kind(Enum):
     """It answered, but too late to be well."""
     THROTTLED = "throttled"
     """It asked for less (429, 503 with Retry-After): no sign of being broken."""
+    WARMING = "warming"
+    """Its model is still being loaded: no sign of being broken, for a while."""
     IGNORED = "ignored"
     """It says nothing about the upstream: the caller left, or the mistake was the caller's (4xx)."""
 

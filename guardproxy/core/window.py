@@ -1,4 +1,4 @@
-"""A sliding window that counts what was good and what was bad.
+"""A sliding window that counts attempts, and which of them were bad or slow.
 
 Here belongs the counting over time that circuits rest on.  What a count means is theirs.
 """
@@ -13,13 +13,13 @@ SLICES = 10
 
 @final
 class Window:
-    """Good and bad marks of the last *seconds* seconds, forgotten a tenth of the window at a time.
+    """Attempts of the last *seconds* seconds, forgotten a tenth of the window at a time.
 
     A mark is remembered for at least nine tenths of the window and never longer than all of it.
     Cost and memory do not depend on how many marks are made.
     """
 
-    __slots__ = ("_bad", "_good", "_slice", "_step", "bad", "good")
+    __slots__ = ("_bad", "_slice", "_slow", "_step", "_total", "bad", "slow", "total")
 
     def __init__(self, seconds: float) -> None:
         self._step = seconds / SLICES
@@ -27,22 +27,31 @@ class Window:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._good = [0] * SLICES
+        self._total = [0] * SLICES
         self._bad = [0] * SLICES
+        self._slow = [0] * SLICES
         self._slice = 0
-        self.good = 0
+        self.total = 0
+        """Attempts within the window as it last slid."""
         self.bad = 0
+        self.slow = 0
 
-    def mark(self, ok: bool, now: float) -> None:
-        """Count one more at time *now*; a mark older than the newest one is counted as of then."""
-        self.slide(now)
-        index = self._slice % SLICES
-        if ok:
-            self._good[index] += 1
-            self.good += 1
-        else:
-            self._bad[index] += 1
-            self.bad += 1
+    def attempt(self, now: float) -> None:
+        """Count an attempt at time *now*; one that is older than the newest is counted as of then."""
+        if int(now / self._step) > self._slice:
+            self.slide(now)
+        self._total[self._slice % SLICES] += 1
+        self.total += 1
+
+    def mark_bad(self) -> None:
+        """An attempt that has been counted was bad; it is marked as of the last slide."""
+        self._bad[self._slice % SLICES] += 1
+        self.bad += 1
+
+    def mark_slow(self) -> None:
+        """An attempt that has been counted was slow; it is marked as of the last slide."""
+        self._slow[self._slice % SLICES] += 1
+        self.slow += 1
 
     def slide(self, now: float) -> None:
         """Forget what lies before the window that ends at *now*."""
@@ -52,15 +61,11 @@ class Window:
             return
         for old in range(self._slice + 1, self._slice + 1 + min(behind, SLICES)):
             index = old % SLICES
-            self.good -= self._good[index]
+            self.total -= self._total[index]
             self.bad -= self._bad[index]
-            self._good[index] = self._bad[index] = 0
+            self.slow -= self._slow[index]
+            self._total[index] = self._bad[index] = self._slow[index] = 0
         self._slice = current
 
-    @property
-    def total(self) -> int:
-        """Marks within the window as it last slid."""
-        return self.good + self.bad
-
     def __repr__(self) -> str:
-        return f"<Window {self.good} good, {self.bad} bad>"
+        return f"<Window {self.total} attempts, {self.bad} bad, {self.slow} slow>"

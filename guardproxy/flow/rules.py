@@ -58,8 +58,8 @@ class Rules:
     """Who speaks when, and what the story needs besides."""
 
     __slots__ = (
-        "_admits", "_ears", "_gates", "_judges", "_rescues", "_settles", "_ticks", "_watches",
-        "aim", "budgets", "dice", "epoch", "guards", "models", "retry",
+        "_admits", "_ears", "_gates", "_heard", "_judges", "_rescues", "_settles", "_ticks", "_watches",
+        "aim", "budgets", "dice", "epoch", "guards", "models", "patience", "retry",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Rules:
         models: Mapping[str, str] | None = None,
         retry: Retry | None = None,
         epoch: float = 0.0,
+        patience: Mapping[str, float] | None = None,
     ) -> None:
         self.guards = tuple(guards)
         self.aim = aim
@@ -83,6 +84,10 @@ class Rules:
         self.retry = Retry() if retry is None else retry
         self.epoch = epoch
         """What to add to the loop's clock to get the time of day."""
+        self.patience = dict(patience or {})
+        """By upstream: seconds after which a stream without a first event is late; who is not here is never late."""
+        self._heard: list[News] = []
+        """What was said and spread while a call was under way."""
         self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
         self._gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))
@@ -135,9 +140,19 @@ class Rules:
         """Tell the gates that gave a token how it ended, and those that listen what changed by it."""
         news: list[News] = []
         for gate, token in zip(self._gates, tokens, strict=True):
-            if token is not _PASSED and (one := gate.observe(target, token, outcome, now)) is not None:
-                news.append(one)
+            if token is not _PASSED and (told := gate.observe(target, token, outcome, now)):
+                news += told
         return self.spread(news, now) if news else news
+
+    def late(self, target: Target, tokens: list[Any], now: float) -> None:
+        """Tell the gates that gave a token that nothing has come yet; what follows is told by the next tick."""
+        news: list[News] = []
+        for place, gate in enumerate(self._gates):
+            if tokens[place] is not _PASSED:
+                tokens[place], told = gate.late(target, tokens[place], now)
+                news += told
+        if news:
+            self._heard += self.spread(news, now)
 
     def judge(self, call: Call, answer: Answer) -> Verdict | None:
         """The first verdict that any guard has."""
@@ -170,8 +185,9 @@ class Rules:
 
     def tick(self, now: float) -> list[News]:
         """Time has passed."""
+        heard, self._heard = self._heard, []
         news = [one for speak in self._ticks for one in speak(now)]
-        return self.spread(news, now) if news else news
+        return heard + self.spread(news, now) if news else heard
 
     def spread(self, news: Iterable[News], now: float) -> list[News]:
         """All *news*, and what the guards that heard it have to add, each in the order it came."""

@@ -45,8 +45,8 @@ class _Pursuit:
     """What one call has come to so far."""
 
     __slots__ = (
-        "asked", "call", "escalated", "last", "now", "places", "record", "retries", "rules", "turned", "until",
-        "unwatched",
+        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "turned",
+        "under_way", "until", "unwatched",
     )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
@@ -60,6 +60,8 @@ class _Pursuit:
         """Where it may still go, the most wanted first; one that failed goes to the end."""
         self.last: Answer | Fault | None = None
         self.retries = 0
+        self.late = False
+        """Whether the attempt under way has brought nothing in time."""
         self.escalated = False
         self.turned = False
         """Whether the last one asked was to stream though the caller does not want events."""
@@ -136,8 +138,13 @@ class _Pursuit:
             watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
             ask = self.rules.aim(call, target, watch)
             self.turned = ask.streams and not call.stream
+            if call.stream and tokens is not None:
+                self.under_way, self.late = (target, tokens), False
+                ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late
             came = yield ask
             outcome = self._examined(came, target) if type(came) is Answer else came
+            if self.late and outcome.kind is Kind.SUCCESS:
+                outcome.kind = Kind.SLOW
             return outcome
         finally:
             record.asking = False
@@ -151,6 +158,11 @@ class _Pursuit:
                 news = self.rules.observe(target, tokens, outcome, now)
                 if news:
                     record.news += news
+
+    def _late(self, now: float) -> None:
+        """The attempt under way has brought nothing in time; it goes on."""
+        self.late = True
+        self.rules.late(*self.under_way, now)
 
     def _examined(self, answer: Answer, target: Target) -> Answer | Fault:
         call = self.call

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from guardproxy.core.circuit import LEASE, Circuit, Permit, State
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import News
+from guardproxy.core.values import Kind, News, Relayed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from guardproxy.core.guard import Parts
-    from guardproxy.core.values import Kind, Outcome, Refusal, Target
+    from guardproxy.core.values import Outcome, Refusal, Target
 
-__all__ = ["SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective"]
+__all__ = ["SLOW", "SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective"]
+
+SLOW = "slow"
+"""The reason of a circuit that opened because its model takes too long to begin."""
 
 
 @final
@@ -40,6 +43,16 @@ class Override:
     """Attempts in the window before there is a verdict."""
     window: Seconds | None = None
     """Seconds of the sliding window."""
+    consecutive_failures: int | None = None
+    """Failures in a row that open this circuit; 0: any number."""
+    slow_first_token: Seconds | None = None
+    """Seconds after which a stream without a first event counts as slow; 0: never."""
+    slow_threshold: float | None = None
+    """Share of slow attempts at which this circuit opens, 0 < x <= 1."""
+    max_timeout: Seconds | None = None
+    """Seconds this circuit stays open at the most."""
+    warmup_seconds: Seconds | None = None
+    """Seconds for which this model may be loading before that counts as a failure."""
 
 
 @final
@@ -60,9 +73,19 @@ class Settings:
     auto_downshift: bool = True
     """Whether the mode ceiling falls when the circuit of its upstream opens."""
     minimum_requests: int = 5
-    """No verdict on fewer attempts within the window."""
+    """No verdict on shares of fewer attempts within the window."""
     window: Seconds = Seconds(60)
     """Seconds of the sliding window."""
+    consecutive_failures: int = 5
+    """The circuit opens after so many failures in a row too, however far apart; 0: any number."""
+    slow_first_token: Seconds = Seconds(30)
+    """Seconds after which a stream without a first event counts as slow, while it is still waited for; 0: never."""
+    slow_threshold: float = 0.8
+    """The circuit opens at this share of slow attempts or above, 0 < x <= 1."""
+    max_timeout: Seconds = Seconds(240)
+    """Seconds it stays open at the most: each time it opens again it stays open for twice as long, half by chance."""
+    warmup_seconds: Seconds = Seconds(300)
+    """Seconds for which a model may say that it is being loaded before that counts as a failure."""
     models: dict[str, Override] = field(default_factory=dict)
     """Per upstream: what its circuit does differently."""
 
@@ -74,29 +97,56 @@ class Breaker(Guard):
     name = "breaker"
     refuses = "circuit_open"
 
-    def __init__(self, settings: Settings, upstreams: Iterable[str], lease: float = LEASE) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Iterable[str],
+        lease: float = LEASE,
+        dice: Callable[[], float] = lambda: 0.5,
+    ) -> None:
         self.settings = settings
-        self.circuits = {name: Circuit(effective(settings, name), lease) for name in upstreams}
+        self.circuits = {name: Circuit(effective(settings, name), lease, dice) for name in upstreams}
+        self._unsaid: list[News] = []
+        """What became of circuits that were asked for a permit: told with the next news, or by the next tick."""
 
     def permit(self, target: Target, now: float) -> Permit | Refusal:
         """A token, or the refusal of an open circuit."""
-        return self.circuits[target.upstream].permit(now)
+        return self.ask(target.upstream, now)
 
-    def observe(self, target: Target, token: Permit, outcome: Outcome | None, now: float) -> News | None:
-        """The outcome moves the circuit."""
-        kind = None if outcome is None else outcome.kind
-        return self.tell(target.upstream, token, kind, now, "" if outcome is None else outcome.label)
-
-    def tell(self, upstream: str, token: Permit, kind: Kind | None, now: float, label: str = "") -> News | None:
-        """Take note of an outcome, be it a call's or that of a health check."""
+    def ask(self, upstream: str, now: float) -> Permit | Refusal:
+        """Ask to make an attempt, be it a call's or a health check."""
         circuit = self.circuits[upstream]
-        old = circuit.observe(token, kind, now)
-        return None if old is None else self._news(upstream, old, now, label)
+        if circuit.state is not State.OPEN:
+            return circuit.permit(now)
+        permit = circuit.permit(now)
+        if type(permit) is Permit:
+            self._unsaid.append(self._news(upstream, State.OPEN, now, "due"))
+        return permit
 
-    def hold(self, upstream: str, state: State | None, now: float) -> News | None:
+    def observe(self, target: Target, token: Permit, outcome: Outcome | None, now: float) -> Sequence[News]:
+        """The outcome moves the circuit."""
+        if outcome is None:
+            return self.tell(target.upstream, token, None, now)
+        floor = (outcome.retry_after or 0.0) if type(outcome) is not Relayed and outcome.kind is Kind.FAILURE else 0.0
+        return self.tell(target.upstream, token, outcome.kind, now, outcome, floor)
+
+    def tell(
+        self, upstream: str, token: Permit, kind: Kind | None, now: float, why: Outcome | str = "", floor: float = 0.0
+    ) -> Sequence[News]:
+        """Take note of an outcome, be it a call's or that of a health check."""
+        old = self.circuits[upstream].observe(token, kind, now, floor)
+        if old is None and not self._unsaid:
+            return ()
+        return self._told(upstream, old, now, why if isinstance(why, str) else why.label)
+
+    def late(self, target: Target, token: Permit, now: float) -> tuple[Permit, Sequence[News]]:
+        """An attempt that is under way has brought nothing in time."""
+        token, old = self.circuits[target.upstream].late(token, now)
+        return token, self._told(target.upstream, old, now, SLOW)
+
+    def hold(self, upstream: str, state: State | None, now: float) -> Sequence[News]:
         """Hold the circuit of *upstream* by hand, or let go."""
-        old = self.circuits[upstream].hold(state, now)
-        return None if old is None else self._news(upstream, old, now, "by hand")
+        return self._told(upstream, self.circuits[upstream].hold(state, now), now, "by hand")
 
     def inherit(self, old: Guard) -> None:
         """The circuits of upstreams that are still there and judged as they were."""
@@ -116,12 +166,25 @@ class Breaker(Guard):
 
     def tick(self, now: float) -> Iterable[News]:
         """Probes that were lost open their circuit again."""
-        lapsed = [(name, old) for name, circuit in self.circuits.items() if (old := circuit.lapse(now)) is not None]
-        return [self._news(name, old, now, "a probe did not come back") for name, old in lapsed]
+        told = self._told("", None, now, "")
+        for name, circuit in self.circuits.items():
+            told += self._told(name, circuit.lapse(now), now, "a probe did not come back")
+        return told
+
+    def tuned(self, upstream: str) -> Settings:
+        """What holds for one upstream."""
+        return effective(self.settings, upstream)
 
     def state(self, now: float) -> dict[str, Any]:
         """Each circuit's condition."""
-        return {name: _told(circuit, now) for name, circuit in self.circuits.items()}
+        return {name: _shown(circuit, now) for name, circuit in self.circuits.items()}
+
+    def _told(self, upstream: str, old: State | None, now: float, reason: str) -> list[News]:
+        """What has not been said yet, and what happened now, if a state was left."""
+        told, self._unsaid = self._unsaid, []
+        if old is not None:
+            told.append(self._news(upstream, old, now, reason))
+        return told
 
     def _news(self, upstream: str, old: State, now: float, reason: str) -> News:
         circuit = self.circuits[upstream]
@@ -138,9 +201,10 @@ def effective(settings: Settings, upstream: str) -> Settings:
     return replace(settings, **{name: value for name in names if (value := getattr(override, name)) is not None})
 
 
-def _told(circuit: Circuit, now: float) -> dict[str, Any]:
-    rate, attempts = circuit.rate(now)
-    told: dict[str, Any] = {"state": circuit.state.value, "failure_rate": round(rate, 4), "attempts": attempts}
+def _shown(circuit: Circuit, now: float) -> dict[str, Any]:
+    bad, slow, attempts = circuit.rates(now)
+    told: dict[str, Any] = {"state": circuit.state.value, "failure_rate": round(bad, 4), "slow_rate": round(slow, 4)}
+    told["attempts"] = attempts
     if circuit.state is State.OPEN:
         told["due_in"] = round(max(0.0, circuit.until - now), 3)
     if circuit.held is not None:
@@ -151,7 +215,7 @@ def _told(circuit: Circuit, now: float) -> dict[str, Any]:
 
 
 def _build(settings: Settings, parts: Parts) -> Breaker:
-    return Breaker(settings, parts.models, max(LEASE, parts.config.timeouts.total))
+    return Breaker(settings, parts.models, max(LEASE, parts.config.timeouts.total), parts.dice)
 
 
 SPEC = Spec("breaker", "circuit_breaker", 50, _build)

@@ -194,7 +194,7 @@ class Modes(Guard):
             if news.new == "closed":
                 ceiling.gets_well(news.subject, now)
             else:
-                ceiling.falls_ill(news.subject, "circuit_open")
+                ceiling.falls_ill(news.subject, "slow" if news.reason == "slow" else "circuit_open")
         elif news.what != "ceiling":
             return None
         return self._moved(ceiling, now) if ceiling.held is None else None

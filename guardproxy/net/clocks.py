@@ -43,7 +43,9 @@ class Clocks:
         "_deadline",
         "_expired",
         "_last",
+        "_late",
         "_loop",
+        "_patience",
         "_started",
         "_streams",
         "_timeouts",
@@ -60,6 +62,8 @@ class Clocks:
         loop: asyncio.AbstractEventLoop,
         *,
         streams: bool,
+        patience: float = 0.0,
+        late: Callable[[float], None] | None = None,
     ) -> None:
         self._upstream = upstream
         self._timeouts = timeouts
@@ -67,6 +71,8 @@ class Clocks:
         self._deadline = deadline
         self._loop = loop
         self._streams = streams
+        self._patience = patience
+        self._late = late if patience else None
         self._last = 0.0
         self._waiting = False
         self._expired: Callable[[Fault], None] | None = None
@@ -92,7 +98,7 @@ class Clocks:
 
     def stop(self) -> None:
         """The attempt is over."""
-        self._expired = None
+        self._expired = self._late = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -101,13 +107,21 @@ class Clocks:
         if not self._streams or self._waiting:
             return self._deadline
         if not self._last:
-            return min(self._deadline, self._started + self._timeouts.first_token)
+            span = float(self._timeouts.first_token)
+            if self._late is not None and self._patience < span:
+                span = self._patience
+            return min(self._deadline, self._started + span)
         return min(self._deadline, self._last + self._timeouts.stall)
 
     def _check(self) -> None:
         now, due = self._loop.time(), self._next()
         if now < due:
             self._timer = self._loop.call_at(due, self._check)
+            return
+        late, self._late = self._late, None
+        if late is not None and now < self._next():
+            late(now)
+            self._timer = self._loop.call_at(self._next(), self._check)
             return
         expired = self._expired
         self.stop()

@@ -106,7 +106,10 @@ class Performer:
         call, loop, name = ask.call, self._loop, ask.target.upstream
         dialect = call.dialect
         # who does not want events knows no first token: only the whole has a deadline
-        clocks = Clocks(name, self._timeouts, call.deadline, loop, streams=ask.streams and call.stream)
+        streams = ask.streams and call.stream
+        clocks = Clocks(
+            name, self._timeouts, call.deadline, loop, streams=streams, patience=ask.patience, late=ask.late
+        )
         limit = self._bounds.response_bytes
         sink: Gather | Events | Bytes
         if dialect is None and outlet is not None:

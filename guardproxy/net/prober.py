@@ -110,7 +110,7 @@ class Prober:
         breaker, started = self._breaker, self._loop.time()
         permit: Permit | None = None
         if breaker is not None:
-            asked = breaker.circuits[upstream].permit(started)
+            asked = breaker.ask(upstream, started)
             if isinstance(asked, Refusal):
                 check = Check(started, ok=False, seconds=0.0, reason=UNASKED)
                 return self._note(upstream, check, [])
@@ -122,7 +122,7 @@ class Prober:
         finally:
             if breaker is not None and permit is not None and permit.expires:  # only a probe's outcome counts
                 told = breaker.tell(upstream, permit, kind, self._loop.time(), "health check")
-                news = [] if told is None else self._rules.spread([told], self._loop.time())
+                news = self._rules.spread(told, self._loop.time())
         return self._note(upstream, check, news)
 
     def _note(self, upstream: str, check: Check, news: list[News]) -> Check:
@@ -155,6 +155,10 @@ class Prober:
             return Check(outcome.at, ok=False, seconds=seconds, reason=reason, detail=outcome.message), outcome.kind
         if outcome.kind is Kind.THROTTLED:  # it says that it is busy: that is what the well do
             return Check(outcome.at, ok=True, seconds=seconds, detail="throttled"), outcome.kind
+        if outcome.kind is Kind.WARMING:
+            return Check(
+                outcome.at, ok=False, seconds=seconds, reason="loading", detail=str(outcome.label)
+            ), outcome.kind
         if outcome.kind is not Kind.SUCCESS or not isinstance(outcome, Answer):
             return Check(outcome.at, ok=False, seconds=seconds, reason=f"status {outcome.status}"), outcome.kind
         if not any(self._dialect.texts(outcome.doc)):

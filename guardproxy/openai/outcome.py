@@ -6,7 +6,8 @@ Here belongs the table from status and error code to `Kind`, which is looked up 
 |---|---|
 | 2xx | success |
 | 429, but for an exhausted quota | throttled |
-| 503 with Retry-After, or while a model is loading | throttled |
+| 503 while a model is being loaded (llama.cpp) | warming |
+| 503 with Retry-After | throttled |
 | 408, 5xx | failure |
 | any other 4xx | ignored: the caller's mistake |
 """
@@ -34,8 +35,10 @@ def kind_of(status: int, error: dict[str, Any] | None, *, asked_to_wait: bool) -
     if status == 429:
         quota = error is not None and "insufficient_quota" in (error.get("code"), error.get("type"))
         return Kind.IGNORED if quota else Kind.THROTTLED
-    if status == 503 and (asked_to_wait or (error is not None and "oading model" in str(error.get("message")))):
-        return Kind.THROTTLED
+    if status == 503:
+        if error is not None and "oading model" in str(error.get("message")):
+            return Kind.WARMING
+        return Kind.THROTTLED if asked_to_wait else Kind.FAILURE
     if status >= 500 or status == 408:
         return Kind.FAILURE
     return Kind.IGNORED

@@ -47,7 +47,14 @@ FIRST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 # Of each kind its place among the counts, and what it is worth: of a call's attempts on one upstream the best one
 # says how it went. 2 it answered, 1 it failed, 0 nothing can be said.
-_PLACE = {Kind.SUCCESS: (0, 2), Kind.FAILURE: (1, 1), Kind.SLOW: (2, 2), Kind.THROTTLED: (3, 0), Kind.IGNORED: (4, 0)}
+_PLACE = {
+    Kind.SUCCESS: (0, 2),
+    Kind.FAILURE: (1, 1),
+    Kind.SLOW: (2, 2),
+    Kind.THROTTLED: (3, 0),
+    Kind.IGNORED: (4, 0),
+    Kind.WARMING: (5, 0),
+}
 _KEY_REFUSED = frozenset(("401", "403"))
 
 # name, attribute of `_Model`, help

@@ -27,6 +27,10 @@ class Tuned:
     half_open_requests: int = 3
     minimum_requests: int = 5
     window: float = 60
+    consecutive_failures: int = 0
+    slow_threshold: float = 0.8
+    max_timeout: float = 240
+    warmup_seconds: float = 300
 
 
 LEASE = 25.0
@@ -37,6 +41,10 @@ SETTINGS = Tuned(
     half_open_requests=2,
     minimum_requests=3,
     window=30,
+    consecutive_failures=4,
+    slow_threshold=0.75,
+    max_timeout=35,
+    warmup_seconds=20,
 )
 BAD = (Kind.FAILURE, Kind.SLOW)
 OUTCOMES = st.sampled_from([*Kind, None])
@@ -64,31 +72,53 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.circuit = Circuit(SETTINGS, LEASE)
+        self.dice = 0.5
+        self.circuit = Circuit(SETTINGS, LEASE, lambda: self.dice)
         self.now = 0.0
         self.state = State.CLOSED
         self.held: State | None = None
-        self.opened_at = 0.0
+        self.due = 0.0
+        self.openings = 0
+        """How often it has opened without a healthy window between."""
+        self.closed_at = float("-inf")
         self.era = 0
-        self.marks: list[tuple[float, bool]] = []
+        self.attempts: list[float] = []
+        self.bad: list[float] = []
+        self.slow: list[float] = []
+        self.streak = 0
+        self.warming: float | None = None
         self.out: dict[int, float] = {}
         """Probes that are out, by the identity of their permit: when their lease ends."""
         self.good = 0
-        self.settled: set[int] = set()
+        self.overdue: dict[int, float] = {}
+        """Attempts that were late, by the identity of the permit that they have since: when that was."""
         self.kept: list[Permit] = []
         """So that no identity is used twice."""
 
-    def turn(self, state):
-        self.state, self.era, self.marks, self.out, self.good = state, self.era + 1, [], {}, 0
+    def turn(self, state, floor=0.0):
         if state is State.OPEN:
-            self.opened_at = self.now
+            fresh = self.state is State.CLOSED and self.now - self.closed_at >= SETTINGS.window
+            self.openings = 0 if fresh else self.openings + 1
+            span = self.circuit.until - self.now
+            least = SETTINGS.timeout
+            if self.openings:
+                most = min(SETTINGS.timeout * 2**self.openings, SETTINGS.max_timeout)
+                least = max(least, most / 2 + self.dice * most / 2)
+            assert span == pytest.approx(max(least, min(floor, SETTINGS.max_timeout)))
+            assert SETTINGS.timeout <= span + 1e-9 <= SETTINGS.max_timeout + 1e-6
+            self.due = self.circuit.until
+        if state is State.CLOSED:
+            self.closed_at = self.now
+        self.state, self.era, self.out, self.good = state, self.era + 1, {}, 0
+        self.attempts, self.bad, self.slow, self.streak = [], [], [], 0
 
     def alive(self):
         return sum(self.now < end for end in self.out.values())
 
-    @rule(seconds=st.sampled_from([0.0, 0.5, 2.0, 5.0, 9.5, 10.0, 26.0, 40.0]))
-    def wait(self, seconds):
+    @rule(seconds=st.sampled_from([0.0, 0.5, 2.0, 5.0, 9.5, 10.0, 26.0, 40.0]), dice=st.sampled_from([0.0, 0.5, 0.99]))
+    def wait(self, seconds, dice):
         self.now += seconds
+        self.dice = dice
 
     @rule(target=permits)
     def permit(self) -> tuple[Permit, int] | MultipleResults[tuple[Permit, int]]:
@@ -100,9 +130,8 @@ class Machine(RuleBasedStateMachine):
         elif self.held is State.OPEN:
             assert isinstance(got, Refusal)
         elif self.state is State.OPEN:
-            due = self.opened_at + SETTINGS.timeout
-            if self.now < due:
-                assert got == Refusal("circuit_open", due)
+            if self.now < self.due:
+                assert got == Refusal("circuit_open", self.due)
             else:
                 assert isinstance(got, Permit)
                 self.turn(State.HALF_OPEN)
@@ -116,22 +145,16 @@ class Machine(RuleBasedStateMachine):
         self.kept.append(got)
         return (got, self.era)
 
-    @rule(given=permits, kind=OUTCOMES)
-    def observe(self, given, kind):
+    @rule(given=permits, kind=OUTCOMES, floor=st.sampled_from([0.0, 0.0, 3.0, 12.0, 99.0]))
+    def observe(self, given, kind, floor):
         permit, era = given
-        old = self.state
-        left = self.circuit.observe(permit, kind, self.now)
+        left = self.circuit.observe(permit, kind, self.now, floor)
         if era != self.era:
             assert left is None
             return
-        if old is State.CLOSED:
-            if kind is Kind.SUCCESS or kind in BAD:
-                self.marks.append((self.now, kind is Kind.SUCCESS))
-            if left is State.CLOSED:
-                self.must_be_bad_enough(kind)
-                self.turn(State.OPEN)
-            elif kind in BAD and self.held is None:
-                self.must_not_be_bad_enough()
+        kind = self.meant(kind)
+        if self.state is State.CLOSED:
+            self.ended(permit, kind, left, floor)
         elif id(permit) not in self.out:
             assert left is None  # told a second time
         else:
@@ -139,29 +162,78 @@ class Machine(RuleBasedStateMachine):
             self.good += kind is Kind.SUCCESS
             if kind in BAD:
                 assert left is State.HALF_OPEN
-                self.turn(State.OPEN)
+                self.turn(State.OPEN, floor)
             elif self.good >= SETTINGS.success_threshold:
                 assert left is State.HALF_OPEN
                 self.turn(State.CLOSED)
             else:
                 assert left is None
 
-    def must_be_bad_enough(self, kind):
-        assert kind in BAD
-        assert self.held is None
-        assert any(self.verdicts())
+    def meant(self, kind):
+        """What an outcome means, now that a model may have been loading for too long."""
+        if kind in (Kind.SUCCESS, Kind.SLOW):
+            self.warming, self.streak = None, 0
+        if kind is Kind.WARMING:
+            self.warming = self.now if self.warming is None else self.warming
+            return Kind.FAILURE if self.now - self.warming >= SETTINGS.warmup_seconds else Kind.IGNORED
+        return kind
 
-    def must_not_be_bad_enough(self):
-        assert not all(self.verdicts())
+    def ended(self, permit, kind, left, floor):
+        if kind not in (Kind.SUCCESS, *BAD):
+            assert left is None
+            return
+        counted = self.overdue.get(id(permit))
+        if counted is None or self.now - counted >= SETTINGS.window:
+            self.attempts.append(self.now)
+        if kind is Kind.FAILURE:
+            self.bad.append(self.now)
+            self.streak += 1
+        verdicts = [*self.verdicts(self.bad, SETTINGS.failure_threshold)]
+        streak = self.streak >= SETTINGS.consecutive_failures
+        if left is State.CLOSED:
+            assert kind is Kind.FAILURE
+            assert self.held is None
+            assert streak or any(verdicts)
+            self.turn(State.OPEN, floor)
+        elif kind is Kind.FAILURE and self.held is None:
+            assert not streak
+            assert not all(verdicts)
 
-    def verdicts(self):
+    @rule(target=permits, given=permits)
+    def late(self, given) -> tuple[Permit, int] | MultipleResults[tuple[Permit, int]]:
+        permit, era = given
+        new, left = self.circuit.late(permit, self.now)
+        if era != self.era or id(permit) in self.overdue:
+            assert (new, left) == (permit, None)
+            return multiple()
+        if self.state is not State.CLOSED:
+            assert left is (State.HALF_OPEN if id(permit) in self.out else None)
+            if left is not None:
+                self.turn(State.OPEN)
+            return multiple()
+        self.attempts.append(self.now)
+        self.slow.append(self.now)
+        verdicts = [*self.verdicts(self.slow, SETTINGS.slow_threshold)]
+        if left is State.CLOSED:
+            assert self.held is None
+            assert any(verdicts)
+            self.turn(State.OPEN)
+            return multiple()
+        assert self.held is not None or not all(verdicts)
+        self.kept.append(new)
+        self.overdue[id(new)] = self.now
+        return (new, era)
+
+    def verdicts(self, marks, threshold):
         """What the marks say if the window is nine tenths of its length, and if it is all of it."""
         for length in (SETTINGS.window * 0.9, SETTINGS.window):
             for inclusive in (False, True):
-                marks = [
-                    ok for at, ok in self.marks if self.now - at < length or (inclusive and self.now - at == length)
-                ]
-                yield len(marks) >= SETTINGS.minimum_requests and marks.count(False) * 2 >= len(marks)
+
+                def within(at, length=length, inclusive=inclusive):
+                    return self.now - at < length or (inclusive and self.now - at == length)
+
+                total, wrong = sum(map(within, self.attempts)), sum(map(within, marks))
+                yield total >= SETTINGS.minimum_requests and wrong >= threshold * total
 
     @rule(state=st.sampled_from([State.OPEN, State.CLOSED, None]))
     def hold(self, state):
@@ -193,7 +265,7 @@ class Machine(RuleBasedStateMachine):
     def never_for_ever(self):
         """From any state, held open by hand aside, an attempt is permitted in finite time."""
         if self.held is not State.OPEN:
-            assert self.circuit.available(self.now + max(SETTINGS.timeout, LEASE))
+            assert self.circuit.available(self.now + max(SETTINGS.max_timeout, LEASE))
 
 
 TestCircuit = Machine.TestCase
@@ -245,7 +317,7 @@ def test_a_hung_probe_does_not_wedge():
     assert circuit.lapse(69.9) is None
     assert circuit.available(70.0)
     assert circuit.lapse(70.0) is State.HALF_OPEN
-    assert (circuit.state, circuit.until) == (State.OPEN, 80.0)
+    assert (circuit.state, circuit.until) == (State.OPEN, 85.0)  # for longer than the first time
     assert circuit.observe(hung, Kind.SUCCESS, 71.0) is None
     assert circuit.state is State.OPEN
 
@@ -281,7 +353,7 @@ def test_results_of_an_earlier_closed_state_do_not_count():
     for permit in lost:
         assert circuit.observe(permit, Kind.FAILURE, 13.0) is None
     assert circuit.state is State.CLOSED
-    assert circuit.rate(13.0) == (0.0, 0)
+    assert circuit.rates(13.0) == (0.0, 0.0, 0)
 
 
 def test_a_call_may_be_longer_than_the_window():
@@ -308,3 +380,123 @@ def test_an_era_is_told_once():
     circuit.observe(first, Kind.SUCCESS, 10.0)
     circuit.observe(first, Kind.SUCCESS, 10.0)
     assert circuit.state is State.HALF_OPEN
+
+
+def test_a_quiet_upstream_that_hangs():
+    """One call a minute that hangs never fills a window: failures in a row open the circuit, however far apart."""
+    circuit = Circuit(Tuned(consecutive_failures=5))
+    left = [circuit.observe(probe(circuit, at * 120.0), Kind.FAILURE, at * 120.0) for at in range(5)]
+    assert left == [None] * 4 + [State.CLOSED]
+
+
+@pytest.mark.parametrize(
+    "kind, opens", [(Kind.SUCCESS, False), (Kind.SLOW, False), (Kind.THROTTLED, True), (None, True)]
+)
+def test_what_ends_a_row(kind, opens):
+    """Only an answer ends a row of failures; what says nothing does not."""
+    circuit = Circuit(Tuned(consecutive_failures=2, minimum_requests=99))
+    circuit.observe(probe(circuit, 0.0), Kind.FAILURE, 0.0)
+    circuit.observe(probe(circuit, 1.0), kind, 1.0)
+    assert circuit.observe(probe(circuit, 2.0), Kind.FAILURE, 2.0) is (State.CLOSED if opens else None)
+
+
+def test_a_model_that_queues_without_end():
+    """Overload looks like a late first token, never like an error (vLLM): seen while the calls still wait."""
+    circuit = Circuit(Tuned())
+    waiting = [probe(circuit, 0.0) for _ in range(5)]
+    told = [circuit.late(permit, 30.0) for permit in waiting]
+    assert [left for _, left in told] == [None] * 4 + [State.CLOSED]
+    assert circuit.state is State.OPEN
+    assert [circuit.observe(permit, Kind.SLOW, 45.0) for permit, _ in told] == [None] * 5
+
+
+def test_a_late_attempt_counts_once():
+    """Late and then answered is one slow attempt; late and then failed is one attempt, slow and bad."""
+    circuit = Circuit(Tuned(minimum_requests=99))
+    first, _ = circuit.late(probe(circuit, 0.0), 30.0)
+    second, _ = circuit.late(probe(circuit, 0.0), 30.0)
+    assert circuit.late(second, 31.0) == (second, None)
+    circuit.observe(first, Kind.SLOW, 40.0)
+    circuit.observe(second, Kind.FAILURE, 60.0)
+    assert circuit.rates(60.0) == (0.5, 1.0, 2)
+    assert repr(circuit) == "<Circuit closed, 1/2 bad, 2 slow, 0 probes out>"
+
+
+def test_a_late_attempt_that_fails_after_the_window():
+    """Where the mark of its lateness has been forgotten, a failure is an attempt of its own: no rate exceeds one."""
+    circuit = Circuit(Tuned(minimum_requests=99, window=10))
+    permit, _ = circuit.late(probe(circuit, 0.0), 30.0)
+    circuit.observe(permit, Kind.FAILURE, 100.0)
+    assert circuit.rates(100.0) == (1.0, 0.0, 1)
+
+
+def test_a_late_probe_opens_again():
+    """A model that comes back slow has not come back."""
+    circuit = opened(half_open_requests=1)
+    permit = probe(circuit, 10.0)
+    assert circuit.late(permit, 40.0) == (permit, State.HALF_OPEN)
+    assert circuit.state is State.OPEN
+
+
+def test_each_time_longer():
+    """60, then 60..120, then 120..240 seconds; after a healthy window it begins anew."""
+    spans = []
+    circuit = Circuit(Tuned(minimum_requests=1, success_threshold=1), dice=lambda: 0.5)
+    now = 0.0
+    for _ in range(5):
+        circuit.observe(probe(circuit, now), Kind.FAILURE, now)
+        spans.append(circuit.until - now)
+        now = circuit.until
+    assert spans == [60.0, 90.0, 180.0, 180.0, 180.0]
+    circuit.observe(probe(circuit, now), Kind.SUCCESS, now)
+    circuit.observe(probe(circuit, now + 59), Kind.FAILURE, now + 59)
+    assert circuit.until == now + 59 + 180.0
+    now = circuit.until
+    circuit.observe(probe(circuit, now), Kind.SUCCESS, now)
+    circuit.observe(probe(circuit, now + 60), Kind.FAILURE, now + 60)
+    assert circuit.until == now + 60 + 60.0
+
+
+@pytest.mark.parametrize("asked, span", [(5.0, 60.0), (90.0, 90.0), (3600.0, 240.0)])
+def test_retry_after_is_a_floor(asked, span):
+    """A model that says when to come back is left alone until then, within `max_timeout`."""
+    circuit = Circuit(Tuned(minimum_requests=1))
+    circuit.observe(probe(circuit, 0.0), Kind.FAILURE, 0.0, asked)
+    assert circuit.until == span
+
+
+def test_a_long_timeout_is_kept():
+    """`max_timeout` never makes an open circuit due before its `timeout`."""
+    circuit = Circuit(Tuned(minimum_requests=1, timeout=600))
+    for _ in range(3):
+        now = circuit.until
+        circuit.observe(probe(circuit, now), Kind.FAILURE, now)
+        assert circuit.until == now + 600
+
+
+def test_a_model_that_is_loading_is_not_broken():
+    """`Loading model` opens nothing for `warmup_seconds`; a model that loads for ever is broken after all."""
+    circuit = Circuit(Tuned(minimum_requests=1, warmup_seconds=100))
+    for at in (0.0, 50.0, 99.9):
+        assert circuit.observe(probe(circuit, at), Kind.WARMING, at) is None
+    circuit.observe(probe(circuit, 99.9), Kind.SUCCESS, 99.9)
+    assert circuit.observe(probe(circuit, 150.0), Kind.WARMING, 150.0) is None
+    assert circuit.observe(probe(circuit, 250.0), Kind.WARMING, 250.0) is State.CLOSED
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 50.0), st.booleans()), min_size=1, max_size=30), st.integers(1, 4))
+def test_the_verdict_does_not_depend_on_the_rate(story, times):
+    """Twice as many calls that end in the same shares, at the same moments, never find another verdict later."""
+    one, many = Circuit(Tuned(minimum_requests=1)), Circuit(Tuned(minimum_requests=1))
+    now = 0.0
+    for pause, ok in story:
+        now += pause
+        kind = Kind.SUCCESS if ok else Kind.FAILURE
+        if one.available(now) and many.available(now):
+            one.observe(probe(one, now), kind, now)
+            for permit in [many.permit(now) for _ in range(times)]:
+                if isinstance(permit, Permit):
+                    many.observe(permit, kind, now)
+            if one.generation == 2:
+                assert many.generation >= 2
+                return

@@ -72,6 +72,7 @@ class House:
         outfits: dict[str, Outfit] | None = None,
         automatic: bool = True,
         default: str | None = None,
+        patience: dict[str, float] | None = None,
     ) -> None:
         parts = Parts(None, UPSTREAMS, 1000.0, {})
         names = MODES if mode_of is None else mode_of
@@ -97,6 +98,7 @@ class House:
             budgets={name: Budget(share, floor) for name in UPSTREAMS},
             models=UPSTREAMS,
             retry=retry,
+            patience=patience,
         )
         ids = itertools.count(1)
         router = Router(

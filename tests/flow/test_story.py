@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from guardproxy.core.dialect import Dialect
 from guardproxy.core.guard import Guard
 from guardproxy.core.steps import Ask, Pause
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Answer, Call, Kind, News, Record, Refusal, Relayed, Reply
+from guardproxy.core.values import Answer, Kind, News, Record, Refusal, Relayed, Reply
 from guardproxy.flow.rules import Retry
-from guardproxy.flow.story import story
 from guardproxy.guards import breaker, cache, health, schema
 from guardproxy.guards.health import Check
 from guardproxy.openai.events import raw_event
@@ -147,7 +145,7 @@ def test_the_callers_mistake_is_his(status):
     reply = play(telling, (ask("llama"), answer))
     assert (reply.status, reply.body, header(reply, "x-should-retry")) == (status, answer.body, None)
     assert house.circuits() == "ccc"
-    assert house.breaker.circuits["llama"].rate(1.0) == (0.0, 0)
+    assert house.breaker.circuits["llama"].rates(1.0) == (0.0, 0.0, 0)
     assert record.attempts[0].kind is Kind.IGNORED
 
 
@@ -166,8 +164,8 @@ def test_a_throttled_upstream_is_well(answer):
     telling, record = house.begin()
     play(telling, (ask("llama"), answer), (ask("mistral"), said(2.0)))
     assert house.circuits() == "ccc"
-    assert house.breaker.circuits["llama"].rate(2.0) == (0.0, 0)
-    assert record.attempts[0].kind is Kind.THROTTLED
+    assert house.breaker.circuits["llama"].rates(2.0) == (0.0, 0.0, 0)
+    assert record.attempts[0].kind in (Kind.THROTTLED, Kind.WARMING)
 
 
 def test_a_throttled_upstream_is_not_asked_before_its_time():
@@ -436,8 +434,8 @@ def test_a_failed_probe_is_retried_lower_unseen():
     reply = play(telling, (ask("llama", "creative"), broke(12.0)), (ask("mistral", "balanced"), said(13.0)))
     assert reply.status == 200
     assert house.circuits() == "occ"
-    assert house.breaker.circuits["llama"].until == 22.0
-    assert [(one.old, one.new) for one in record.news] == [("half_open", "open")]
+    assert house.breaker.circuits["llama"].until == 27.0
+    assert [(one.old, one.new) for one in record.news] == [("open", "half_open"), ("half_open", "open")]
 
 
 def test_a_good_probe_closes_the_circuit():
@@ -447,7 +445,7 @@ def test_a_good_probe_closes_the_circuit():
     telling, record = house.begin(now=11.0)
     play(telling, (ask("llama", "creative"), said(12.0)))
     assert house.circuits() == "ccc"
-    assert [(one.what, one.new) for one in record.news] == [("circuit", "closed")]
+    assert [(one.what, one.new) for one in record.news] == [("circuit", "half_open"), ("circuit", "closed")]
 
 
 def test_health_is_advice():
@@ -603,26 +601,31 @@ def test_a_hopeless_answer_is_asked_again():
 
 
 def test_a_slow_answer_is_an_answer():
-    """It came late, but it came: the app gets it, and the circuit knows."""
-
-    class Late(Guard):
-        pass
-
-    class Slow(Dialect):
-        name = "slow"
-
-        def examine(self, call: Call, answer: Answer) -> Answer:
-            del call
-            return replace(answer, kind=Kind.SLOW)
-
-    house = House(more=[Late()])
-    call = house.read()
-    assert isinstance(call, Call)
-    record = Record(0.0)
-    call = house.rules.admit(replace(call, dialect=Slow()), record, 0.0)
-    assert isinstance(call, Call)
-    assert play(story(call, house.rules, record, 0.0), (ask("llama"), said(1.0))).status == 200
+    """It came late, but it came: the app gets it; the circuit has known since it was late, the next tick tells it."""
+    house = House(patience={"llama": 30.0})
+    telling, record = house.begin(b'{"model":"creative","messages":[],"stream":true}')
+    step = telling.send(None)
+    assert isinstance(step, Ask)
+    assert step.patience == 30.0
+    assert step.late is not None
+    step.late(30.0)
     assert house.circuits() == "occ"
+    told = [(news.what, news.new, news.reason) for news in house.rules.tick(31.0)]
+    assert told == [("circuit", "open", "slow"), ("ceiling", "balanced", "slow")]
+    with pytest.raises(StopIteration) as end:
+        telling.send(Relayed(40.0, 200, [], Kind.SUCCESS, complete=True))
+    assert end.value.value.status == 200
+    assert labels(record) == [("llama", "200", Kind.SLOW)]
+    assert house.rules.tick(41.0) == []
+
+
+def test_who_cannot_be_late():
+    """An answer in one piece has no first token; who has no patience set is never told."""
+    for body, patience in ((b'{"model":"creative","messages":[]}', 30.0), (b'{"model":"creative","stream":true}', 0.0)):
+        telling, _ = House(patience={"llama": patience}).begin(body)
+        step = telling.send(None)
+        assert isinstance(step, Ask)
+        assert step.patience == 0.0
 
 
 # -- what is kept, and what a caller does without
@@ -750,7 +753,7 @@ def test_a_bug_in_a_guard_is_no_success():
         telling.send(Answer(1.0, 200, None, b""))  # type: ignore[arg-type] # what a bug might be
     assert gate.out == []
     assert labels(record) == [("llama", "gone", Kind.IGNORED)]
-    assert house.breaker.circuits["llama"].rate(1.0) == (0.0, 0)
+    assert house.breaker.circuits["llama"].rates(1.0) == (0.0, 0.0, 0)
 
 
 def test_who_was_wrong_is_named():

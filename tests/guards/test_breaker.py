@@ -22,23 +22,22 @@ def test_a_4xx_is_not_the_models_failure():
     breaker = Breaker(Settings(minimum_requests=1), ["a"])
     for _ in range(50):
         outcome = Answer(0.0, 400, [], b"", Kind.IGNORED)
-        assert breaker.observe(TARGET, token(breaker, 0.0), outcome, 0.0) is None
+        assert not breaker.observe(TARGET, token(breaker, 0.0), outcome, 0.0)
     assert breaker.state(0.0)["a"]["attempts"] == 0
 
 
 def test_by_hand():
     """Held open nobody passes, however long; held closed everybody does, however bad; let go, it lives on."""
     breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
-    news = breaker.hold("a", State.OPEN, 5.0)
-    assert news is not None
+    (news,) = breaker.hold("a", State.OPEN, 5.0)
     assert (news.what, news.subject, news.old, news.new) == ("circuit", "a", "closed", "open")
     assert (news.reason, news.until) == ("by hand", 15.0)
     assert isinstance(breaker.permit(TARGET, 9999.0), Refusal)
     assert not breaker.due("a", 9999.0)
     assert breaker.state(6.0)["a"]["held"] == "open"
-    assert breaker.hold("a", None, 20.0) is None
+    assert breaker.hold("a", None, 20.0) == []
     assert breaker.due("a", 20.0)
-    assert breaker.hold("a", State.CLOSED, 20.0) is not None
+    assert len(breaker.hold("a", State.CLOSED, 20.0)) == 1
     breaker.observe(TARGET, token(breaker, 20.0), Fault(20.0, "x", "y"), 20.0)
     assert breaker.available("a", 20.0)
     assert not breaker.due("a", 20.0)
@@ -49,9 +48,11 @@ def test_news_of_a_lost_probe():
     breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a", "b"], lease=30.0)
     breaker.tell("a", token(breaker, 0.0), Kind.FAILURE, 0.0)
     token(breaker, 10.0)
+    (news,) = breaker.tick(11.0)
+    assert (news.at, news.subject, news.old, news.new, news.reason) == (10.0, "a", "open", "half_open", "due")
     assert list(breaker.tick(39.0)) == []
     (news,) = breaker.tick(40.0)
-    assert (news.subject, news.old, news.new, news.until) == ("a", "half_open", "open", 50.0)
+    assert (news.subject, news.old, news.new, news.until) == ("a", "half_open", "open", 55.0)
     assert list(breaker.tick(40.0)) == []
 
 
@@ -78,8 +79,7 @@ def test_state_for_people():
 def test_what_happened_is_the_reason():
     """News of a circuit say what it was that opened it, and until when it stays so."""
     breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
-    news = breaker.observe(TARGET, token(breaker, 5.0), Fault(6.0, "upstream_timeout", "y"), 6.0)
-    assert news is not None
+    (news,) = breaker.observe(TARGET, token(breaker, 5.0), Fault(6.0, "upstream_timeout", "y"), 6.0)
     assert (news.at, news.new, news.reason, news.until) == (6.0, "open", "upstream_timeout", 16.0)
 
 
@@ -94,3 +94,41 @@ def test_inherited():
     other = Breaker(Settings(minimum_requests=2), ["a"])
     other.inherit(old)
     assert other.circuits["a"].state is State.CLOSED
+
+
+def test_half_open_is_told():
+    """That a probe was let through is told before what became of it, in the order in which it happened."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=1), ["a"])
+    breaker.tell("a", token(breaker, 0.0), Kind.FAILURE, 0.0)
+    assert isinstance(breaker.permit(TARGET, 9.0), Refusal)
+    probe = token(breaker, 10.0)
+    told = breaker.observe(TARGET, probe, Answer(12.0, 200, [], b""), 12.0)
+    assert [(news.at, news.new) for news in told] == [(10.0, "half_open"), (12.0, "closed")]
+    assert list(breaker.tick(13.0)) == []
+
+
+def test_slow_is_the_reason():
+    """A circuit that opens since its model begins too late says so, while the calls still wait."""
+    breaker = Breaker(Settings(minimum_requests=2), ["a"])
+    first, told = breaker.late(TARGET, token(breaker, 0.0), 30.0)
+    assert list(told) == []
+    _, (news,) = breaker.late(TARGET, token(breaker, 1.0), 31.0)
+    assert (news.new, news.reason) == ("open", "slow")
+    assert not breaker.observe(TARGET, first, Answer(40.0, 200, [], b"", Kind.SLOW), 40.0)
+
+
+def test_an_upstreams_wish_is_heeded():
+    """A 500 that says when to come back keeps the circuit open until then; what a caller ignored does not."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    outcome = Answer(0.0, 500, [], b"", Kind.FAILURE, retry_after=20.0)
+    (news,) = breaker.observe(TARGET, token(breaker, 0.0), outcome, 0.0)
+    assert news.until == 20.0
+    assert breaker.observe(TARGET, token(breaker, 20.0), None, 21.0)[0].new == "half_open"
+
+
+def test_chance_is_handed_in():
+    """The dice are the caller's: what a test wants to fall, falls."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"], dice=lambda: 0.0)
+    for start in (0.0, 10.0):
+        breaker.tell("a", token(breaker, start), Kind.FAILURE, start)
+    assert breaker.circuits["a"].until == 20.0

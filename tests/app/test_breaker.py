@@ -1,0 +1,85 @@
+"""What circuits make of models that are slow, loading or dead for long, end to end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+QUICK: dict[str, Any] = {
+    "circuit_breaker": {"minimum_requests": 2, "timeout": 0.2, "success_threshold": 1, "half_open_requests": 1},
+    "retry": {"attempts": 2, "min_per_second": 100},
+}
+
+
+def with_circuit(**more):
+    return {**QUICK, "circuit_breaker": {**QUICK["circuit_breaker"], **more}}
+
+
+async def test_a_model_that_queues_is_noticed_while_calls_wait(make):
+    """vLLM queues without bound: its circuit opens for slowness before any of the waiting calls has ended."""
+    slow = with_circuit(slow_first_token=0.2, slow_threshold=0.5, timeout=60)
+    stand = await make({**slow, "timeouts": {"first_token": 20, "total": 20}})
+    stand.sims["llama"].faults = "latency=1.5"
+    waiting = [asyncio.ensure_future(stand.chat(f"call {number}", stream=True)) for number in range(2)]
+
+    async def opened():
+        return await stand.circuit("llama") == "open"
+
+    await stand.until_that(opened, 10)
+    assert not any(call.done() for call in waiting)
+    answer = await stand.chat("next", model="creative", stream=True)
+    assert answer.headers["X-Guardproxy-Mode"] == "balanced; from=creative; reason=slow"
+    await asyncio.gather(*waiting)
+    assert {call.result().status for call in waiting} == {200}
+
+    async def told():
+        events = {(event["what"], event["to"], event["reason"]) for event in (await stand.state())["events"]}
+        return events >= {("circuit", "open", "slow"), ("ceiling", "balanced", "slow")}
+
+    await stand.until_that(told, 10)
+    assert await stand.metric('guardproxy_attempts_total{kind="slow",model="llama"}') == 2
+
+
+async def test_a_model_that_is_loading_is_waited_for(make):
+    """`Loading model` is answered by the mode below, and opens no circuit, however often it is said."""
+    stand = await make(with_circuit(minimum_requests=1))
+    stand.sims["llama"].faults = "loading"
+    for number in range(4):
+        answer = await stand.chat(f"call {number}", model="creative")
+        assert (answer.status, answer.headers["X-Guardproxy-Upstream"]) == (200, "mistral")
+    assert await stand.circuit("llama") == "closed"
+    assert await stand.metric('guardproxy_attempts_total{kind="warming",model="llama"}') >= 1
+
+
+async def test_a_model_that_loads_for_ever_is_broken(make):
+    """After `warmup_seconds` of nothing else, `Loading model` is a failure like any other."""
+    stand = await make(with_circuit(minimum_requests=1, warmup_seconds=0))
+    stand.sims["llama"].faults = "loading"
+    assert (await stand.chat("call", model="creative")).status == 200
+    assert await stand.circuit("llama") != "closed"
+
+
+async def test_half_open_is_in_the_feed(make):
+    """A circuit that heals tells all three steps: opened, tried, closed."""
+    stand = await make(QUICK)
+    stand.sims["llama"].faults = "status=500"
+    for number in range(2):
+        await stand.chat(f"fails {number}")
+    stand.sims["llama"].faults = None
+
+    async def closed():
+        return await stand.circuit("llama") == "closed"
+
+    await stand.until_that(closed, 10)
+
+    async def told():
+        events = [event for event in (await stand.state())["events"] if event["what"] == "circuit"]
+        return [(event["from"], event["to"]) for event in events]
+
+    async def complete():
+        return ("half_open", "closed") in await told()
+
+    await stand.until_that(complete, 10)
+    steps = await told()
+    assert steps[0] == ("closed", "open")
+    assert steps[-2:] == [("open", "half_open"), ("half_open", "closed")]
