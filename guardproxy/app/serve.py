@@ -53,8 +53,6 @@ FIXED = ("listen", "admin", "limits", "log", "alerts")
 """Sections that are read once, at start."""
 YOUNG = (10_000, 20, 20)
 """When Python looks for circles of garbage: its own 700 would have it look after every dozen calls, for nothing."""
-FLUSH = 0.2
-"""Seconds that a line of the log waits at the most before it is written."""
 
 
 @final
@@ -79,12 +77,11 @@ class Proxy:
         people = sys.stdout.isatty() if human is None else human
         if config.log.format != "auto":
             people = config.log.format == "human"
-        self.log = Log(fd, wall, level=config.log.level, human=people)
-        self._feed = feed = Feed(wall)
+        self.log = Log(fd, wall, level=config.log.level, human=people, share=config.log.sample)
         names, modes = list(house.upstreams), list(config.modes)
         hook = config.alerts.webhook
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
-        self.sinks = Sinks(Metrics(names, modes), self.log, feed, webhook)
+        self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall), webhook, loop, wall)
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
         self.prober = self._prober(house)
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
@@ -95,7 +92,7 @@ class Proxy:
         )
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._ticking: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self._seen = version(loaded.path)
         self._stop = asyncio.Event()
@@ -107,7 +104,7 @@ class Proxy:
         await self.admin.start(str(config.admin))
         await self.app.start(str(config.listen))
         self.prober.start()
-        self._tasks = [self._loop.create_task(work(), name=work.__name__) for work in (self._tick, self._flush)]
+        self._ticking = self._loop.create_task(self._tick(), name="tick")
         addresses = {"listen": " ".join(self.app.addresses), "admin": " ".join(self.admin.addresses)}
         self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
         gc.collect()
@@ -166,8 +163,8 @@ class Proxy:
         views = Views(
             house,
             prober,
-            self._feed,
-            exposition=lambda accept: exposition(self._collectors, accept),
+            self.sinks,
+            exposition=self._exposition,
             draining=lambda: self.desk.draining,
             loop=self._loop,
         )
@@ -207,13 +204,14 @@ class Proxy:
         await self.app.close(0.0)
         await self.admin.close(0.0)
         await self.prober.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
         for upstream in self.house.upstreams.values():
             await upstream.close()
         if self.sinks.webhook is not None:
             await self.sinks.webhook.close()
+        self.sinks.fold()
         self.log.say("info", "stopped")
         self.log.close()
 
@@ -223,6 +221,10 @@ class Proxy:
     def _gauges(self) -> Gauges:
         return self.sinks.gauges(self.house, self.desk, (self.app, self.admin))
 
+    def _exposition(self, accept: str) -> tuple[bytes, bytes]:
+        self.sinks.fold()
+        return exposition(self._collectors, accept)
+
     async def _tick(self) -> None:
         while True:
             due = self._loop.time() + TICK
@@ -230,14 +232,10 @@ class Proxy:
             now = self._loop.time()
             self.sinks.lag = max(0.0, now - due)
             self.sinks.news(self.house.rules.tick(now))
+            self.log.flush()
             if (seen := version(self.house.loaded.path)) != self._seen:
                 self._seen = seen
                 await self.reload()
-
-    async def _flush(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH)
-            self.log.flush()
 
     def _escaped(self, error: BaseException, request: Request | None) -> None:
         where = "" if request is None else f"{request.method} {request.target.partition('?')[0][:200]}"

@@ -1,6 +1,10 @@
 """Who is told what happened, and what is read when somebody asks.
 
 Here belongs the wiring of records and news to metrics, log, feed and webhook, and of the machines to the gauges.
+
+A call that is over is only put on a list.  Its record is read a moment later, many at a time: what counting and
+writing need is then in the processor's caches once for all of them, and the calls in between have theirs to themselves.
+Whoever looks at counts or at the latest calls has the list read first (`fold`), so that nothing is ever missing.
 """
 
 from __future__ import annotations
@@ -8,9 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from guardproxy.telemetry.gauges import Gauges
+from guardproxy.telemetry.trace import trace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import asyncio
+    from collections.abc import Callable, Iterable
 
     from guardproxy.app.desk import Desk
     from guardproxy.app.house import House
@@ -25,15 +31,35 @@ if TYPE_CHECKING:
 _STATES = {"closed": 0, "open": 1, "half_open": 2}
 
 
+LATE = 0.05
+"""Seconds that a finished call waits at the most until it is counted, shown and written."""
+MANY = 128
+"""Calls that are not let wait for more: reading their records takes about a millisecond."""
+LARGE = 256 << 10
+"""Bytes of a body that is not kept waiting, since a record holds the bodies."""
+
+
 @final
 class Sinks:
-    """All who want to be told."""
+    """All who want to be told; *wall* says what time it is, in seconds since 1970."""
 
-    def __init__(self, metrics: Metrics, log: Log, feed: Feed, webhook: Webhook | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: Log,
+        feed: Feed,
+        webhook: Webhook | None,
+        loop: asyncio.AbstractEventLoop,
+        wall: Callable[[], float],
+    ) -> None:
         self.metrics = metrics
         self.log = log
         self.feed = feed
         self.webhook = webhook
+        self._loop = loop
+        self._wall = wall
+        self._over: list[Record] = []
+        self._due = False
         self.reloaded = True
         """Whether the last reload was taken over."""
         self.lag = 0.0
@@ -41,11 +67,33 @@ class Sinks:
 
     def record(self, record: Record) -> None:
         """A call is over."""
-        self.metrics.told(record)
-        self.feed.told(record)
-        self.log.told(record)
+        over, reply = self._over, record.reply
+        over.append(record)
         if record.news:
+            self.fold()
             self.news(record.news)
+        elif len(over) >= MANY or (reply is not None and len(reply.body) > LARGE):
+            self.fold()
+        elif not self._due:
+            self._fold_soon()
+
+    def fold(self) -> None:
+        """Tell of every call that is over and has not been told of."""
+        over = self._over
+        if not over:
+            return
+        self._over = []
+        sort_of, metrics, feed, log = self.metrics.sorts.of, self.metrics.told, self.feed.told, self.log.told
+        shift = self._wall() - self._loop.time()
+        for record in over:
+            call = record.call
+            if call is not None:
+                record.trace = trace_of(call.headers)
+            at, sort = record.ended + shift, sort_of(record)
+            metrics(record, sort)
+            feed(record, at, sort)
+            log(record, at, sort)
+        self.log.flush()
 
     def news(self, news: Iterable[News]) -> None:
         """Machines have changed their state."""
@@ -55,6 +103,17 @@ class Sinks:
             self.log.news(one)
             if self.webhook is not None:
                 self.webhook.tell(one)
+            if not self._due:
+                self._fold_soon()
+
+    def _fold_soon(self) -> None:
+        self._due = True
+        self._loop.call_later(LATE, self._fold_now)
+
+    def _fold_now(self) -> None:
+        self._due = False
+        self.fold()
+        self.log.flush()
 
     def check(self, upstream: str, check: Check, news: list[News]) -> None:
         """A health check has been made; one that was not let through to the model took no time."""

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from guardproxy.app.house import House
+    from guardproxy.app.sinks import Sinks
     from guardproxy.guards.health import Check
     from guardproxy.net.prober import Prober
     from guardproxy.net.server import Request
-    from guardproxy.telemetry.feed import Feed
 
 TEXT = [(b"Content-Type", b"text/plain; charset=utf-8")]
 
@@ -38,14 +38,14 @@ class Views:
         self,
         house: House,
         prober: Prober,
-        feed: Feed,
+        sinks: Sinks,
         exposition: Callable[[str], tuple[bytes, bytes]],
         draining: Callable[[], bool],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._house = house
         self._prober = prober
-        self._feed = feed
+        self._sinks = sinks
         self._exposition = exposition
         self._draining = draining
         self._loop = loop
@@ -137,7 +137,7 @@ class Views:
             "cache": {} if cache is None else cache.state(now),
             "guards": guards,
             "upstreams": {name: self._upstream(name) for name in names},
-            "events": self._feed.events(),
+            "events": self._sinks.feed.events(),
         }
 
     def _upstream(self, name: str) -> dict[str, Any]:

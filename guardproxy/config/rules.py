@@ -176,6 +176,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (settings.Limits, "body_timeout"): _SPAN,
     (settings.Drain, "seconds"): _WAIT,
     (settings.Drain, "idle_seconds"): _WAIT,
+    (settings.Log, "sample"): Rule(minimum=0, maximum=1),
     (settings.Alerts, "webhook"): Rule(check=web_url, pattern=r"^(https?://|\$\{)"),
     (settings.Shared, "url"): Rule(check=_shared, pattern=r"^(rediss?://|unix://|\$\{)"),
     (settings.Route, "path"): Rule(check=_path, pattern=r"^(/|\$\{)"),

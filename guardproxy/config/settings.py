@@ -157,6 +157,8 @@ class Log:
     """The least weighty message that is still written."""
     format: Literal["auto", "json", "human"] = "auto"
     """``auto``: for people where it goes to a terminal, JSON elsewhere."""
+    sample: float = 1.0
+    """The part of calls answered as asked that is written, evenly spread; whatever went wrong is always written."""
 
 
 def _upstreams() -> dict[str, Upstream]:

@@ -62,3 +62,5 @@ class Record:
     gone: bool = False
     """Whether the caller left before the end."""
     ended: float = 0.0
+    trace: str = ""
+    """The id of the trace that the caller's ``traceparent`` names; read when the call is over."""

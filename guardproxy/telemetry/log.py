@@ -1,7 +1,7 @@
 """The log: one line per call, per change of a machine's state, and per step of the program's life.
 
-Here belongs what a line says, how it is written and how it leaves.  Not here: who is told what (app), counts
-(metrics), the latest events for the live page (feed).
+Here belongs what is said besides calls, and how lines leave.  Not here: what the line of a call says (line), who
+is told what (app), counts (metrics), the latest events for the live page (feed).
 
 What is never written, whatever the level: bodies, header fields, query strings, and what looks like a key in
 the words of an error.  What a caller wrote is cut, and has no character in it that ends a line or moves a
@@ -20,19 +20,18 @@ import select
 import threading
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, final
 
 import orjson
 
-from guardproxy.openai.usage import tokens
+from guardproxy.telemetry.line import LEVELS, Level, filled, form_of, level_of, particulars, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from guardproxy.core.values import Call, News, Record
+    from guardproxy.core.values import News, Record
+    from guardproxy.telemetry.sorts import Sort
 
-Level = Literal["debug", "info", "warning", "error"]
-LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 BATCH = 64 << 10
 """Bytes that leave at once, without waiting for a `flush`."""
 WAITING = 4 << 20
@@ -48,15 +47,28 @@ _ALARMING = frozenset(("open", "unhealthy"))
 
 @final
 class Log:
-    """Lines to the file descriptor *fd*: JSON, or words for a terminal where *human*; *wall* says what time it is."""
+    """Lines to the file descriptor *fd*: JSON, or words for a terminal where *human*; *wall* says what time it is.
+
+    *share* is the part of calls answered as asked that is written, evenly spread; whatever went wrong is written.
+    """
 
     def __init__(
-        self, fd: int, wall: Callable[[], float], *, level: Level = "info", human: bool = False, waiting: int = WAITING
+        self,
+        fd: int,
+        wall: Callable[[], float],
+        *,
+        level: Level = "info",
+        human: bool = False,
+        share: float = 1.0,
+        waiting: int = WAITING,
     ) -> None:
         self._fd = fd
         self._wall = wall
         self._least = LEVELS.index(level)
+        self._human = human
         self._dress = _words if human else _json
+        self._share = share
+        self._owed = 0.0  # calls answered as asked that should have been written, and have not been
         self._limit = waiting
         self._lines: list[bytes] = []
         self._size = 0
@@ -78,41 +90,19 @@ class Log:
     def __repr__(self) -> str:
         return f"<Log {len(self._lines)} lines, {self._waiting()} bytes waiting, {self.dropped} dropped>"
 
-    def told(self, record: Record) -> None:
-        """A call is over: a warning where it was not answered as asked, an error where it was not answered."""
-        reply, call, target = record.reply, record.call, record.target
-        status = reply.status if reply else 499  # nginx's number for a caller who left before the reply
-        source = reply.source if reply else ""
-        level: Level = "info"
-        if status >= 500:
-            level = "error"
-        elif source in {"fallback", "stale"}:
-            level = "warning"
-        elif source == "own" and status < 400:
-            level = "debug"  # probes and scrapes
-        if LEVELS.index(level) < self._least:
+    def told(self, record: Record, at: float, sort: Sort | None = None) -> None:
+        """A call, which may be of a *sort*, has ended *at* this time of day."""
+        if sort is None or self._human:
+            level = level_of(record)
+            if LEVELS.index(level) >= self._least and (level != "info" or self._chosen()):
+                self._add(particulars(record, self._stamp(at)))
             return
-        line: dict[str, Any] = {"ts": self._stamp(), "level": level, "msg": "request"}
-        if call:
-            line["id"] = call.id
-            line["method"] = _tidy(call.method, 16)
-            line["path"] = _tidy(call.path, 512)
-        line["status"] = status
-        line["ms"] = _ms(record.ended - record.started)
-        if source:
-            line["source"] = source
-        if reply and reply.code:
-            line["code"] = _tidy(reply.code, 64)
-        if target:
-            line["upstream"] = target.upstream
-            line["model"] = target.model or (_tidy(call.model, 128) if call else "")
-            if target.mode:
-                line["mode"] = target.mode
-            if target.moved_from:
-                line["from"] = target.moved_from
-                line["reason"] = target.reason
-        _say_how(line, record, call)
-        self._add(line)
+        form = sort.form
+        if form is None:
+            written = LEVELS.index(level_of(sort.example)) >= self._least
+            form = sort.form = form_of(sort.example) if written else ""
+        if form and (self._share >= 1 or level_of(record) != "info" or self._chosen()):
+            self._take(filled(form, record, self._moment(at)).encode())
 
     def news(self, news: News) -> None:
         """A machine has changed its state; what is out of order is a warning."""
@@ -123,7 +113,7 @@ class Log:
         """Something happened that is no call: *message* in a word or two, the particulars as *fields*."""
         if LEVELS.index(level) >= self._least:
             said = {name: _discreet(value) for name, value in fields.items() if value not in ("", None)}
-            self._add({"ts": self._stamp(), "level": level, "msg": _discreet(message), **said})
+            self._add({"ts": self._stamp(self._wall()), "level": level, "msg": _discreet(message), **said})
 
     def flush(self) -> None:
         """Hand over what has been collected; does not wait until it is written."""
@@ -149,7 +139,9 @@ class Log:
             self._writer, self._queue = None, SimpleQueue()
 
     def _add(self, line: dict[str, Any]) -> None:
-        text = self._dress(line)
+        self._take(self._dress(line))
+
+    def _take(self, text: bytes) -> None:
         if self._waiting() + len(text) > self._limit:
             self._refused += 1
             return
@@ -158,16 +150,28 @@ class Log:
         if self._size >= BATCH:
             self.flush()
 
+    def _chosen(self) -> bool:
+        """Whether it is this one's turn to be written."""
+        self._owed += self._share
+        if self._owed < 1:
+            return False
+        self._owed -= 1
+        return True
+
     def _waiting(self) -> int:
         return self._size + self._handed - self._taken
 
-    def _stamp(self) -> str:
-        now = self._wall()
-        second = int(now)
+    def _moment(self, at: float) -> tuple[str, int]:
+        """The time of day up to the second, in writing, and the milliseconds."""
+        second = int(at)
         if second != self._second:
             self._second = second
             self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._prefix}{int((now - second) * 1000):03d}Z"
+        return self._prefix, int((at - second) * 1000)
+
+    def _stamp(self, at: float) -> str:
+        prefix, milliseconds = self._moment(at)
+        return f"{prefix}{milliseconds:03d}Z"
 
     def _write(self, queue: SimpleQueue[bytes | None]) -> None:
         while (batch := queue.get()) is not None:
@@ -189,44 +193,10 @@ class Log:
             return 0
 
 
-def _say_how(line: dict[str, Any], record: Record, call: Call | None) -> None:
-    """How the call came to its end: attempts, guards, tokens."""
-    if attempts := record.attempts:
-        line["attempts"] = [{"upstream": a.upstream, "label": a.label, "ms": _ms(a.seconds)} for a in attempts]
-        if (first := attempts[-1].first) is not None:
-            line["first_ms"] = _ms(attempts[-1].started + first - record.started)
-    if record.retries:
-        line["retries"] = record.retries
-    if record.asks_again:
-        line["asks_again"] = record.asks_again
-    if record.cache:
-        line["cache"] = record.cache
-    if record.json:
-        line["json"] = record.json
-    if record.usage:
-        line["tokens_in"], line["tokens_out"] = tokens(record.usage)
-    if call and call.stream:
-        line["stream"] = True
-    if record.gone:
-        line["gone"] = True
-
-
-def _ms(seconds: float) -> float:
-    return int(seconds * 10_000 + 0.5) / 10
-
-
-def _tidy(text: str, most: int) -> str:
-    """*text*, cut and without line ends, control characters and halves of characters."""
-    text = text[:most]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _discreet(value: Any) -> Any:
     """*value*, its text without what looks like a key."""
     if isinstance(value, str):
-        return _tidy(_SECRETS.sub(lambda match: f"{match[1] or ''}***", value), 2000)
+        return tidy(_SECRETS.sub(lambda match: f"{match[1] or ''}***", value), 2000)
     if isinstance(value, dict):
         return {_discreet(str(name)): _discreet(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -4,23 +4,23 @@ Here belongs which count moves when, and its name.  What a call *was* is decided
 `Record`; what a machine is like now is not told but read (gauges).  docs/metrics.md lists every name for
 people, and a test holds the two together.
 
-Counting is on the path of every call, so it adds to plain integers that were made when the upstreams were
-known; names, labels and text come into being at scrape.  Everything runs on the loop's thread: no locks.
+Counting is done for every call, so what is told is a few plain numbers: how many calls there were of each sort, their
+times and their tokens.  Which counts that moves is worked out at scrape, where names, labels and text come into being
+too.  Everything runs on the loop's thread: no locks.
 A label's value comes from the configuration or from a closed set below, never from a caller.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import combinations, permutations, product
 from typing import TYPE_CHECKING, TypeVar, final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from guardproxy.core.values import Kind
-from guardproxy.openai.usage import tokens
+from guardproxy.telemetry.histogram import Histogram
+from guardproxy.telemetry.model import KEY_REFUSED, PLACE, Model
+from guardproxy.telemetry.sorts import Sorts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from guardproxy.core.values import Attempt, News, Record, Reply
+    from guardproxy.telemetry.sorts import Sort
 
 SOURCES = ("upstream", "cache", "stale", "fallback", "fault", "own")
 STATUSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
@@ -40,24 +41,10 @@ CODES = (
     *("shutting_down", "unauthorized", "upstream_protocol", "upstream_reset", "upstream_stream_interrupted"),
     *("upstream_timeout", "upstream_unreachable", "other"),
 )
-ASKS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0)
 # From a cache hit to the longest answer that a deadline of minutes allows.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
-FIRST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-# Of each kind its place among the counts, and what it is worth: of a call's attempts on one upstream the best one
-# says how it went. 2 it answered, 1 it failed, 0 nothing can be said.
-_PLACE = {
-    Kind.SUCCESS: (0, 2),
-    Kind.FAILURE: (1, 1),
-    Kind.SLOW: (2, 2),
-    Kind.THROTTLED: (3, 0),
-    Kind.IGNORED: (4, 0),
-    Kind.WARMING: (5, 0),
-}
-_KEY_REFUSED = frozenset(("401", "403"))
-
-# name, attribute of `_Model`, help
+# name, attribute of `Model`, help
 _BY_MODEL = (
     ("llm_requests_total", "requests", "Calls sent to this upstream, once per call"),
     ("llm_request_failures_total", "failures", "Calls of which no attempt on this upstream succeeded"),
@@ -74,41 +61,6 @@ _Values = TypeVar("_Values", bound=tuple[str, ...])
 
 
 @final
-class _Histogram:
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        buckets, below = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            below += count
-            buckets.append((floatToGoString(bound), float(below)))
-        family.add_metric(labels, buckets, self._sum)
-
-
-@final
-class _Model:
-    """The counts of one upstream."""
-
-    def __init__(self) -> None:
-        self.requests = self.failures = self.invalid = self.fallbacks = 0
-        self.retries = self.aborted = self.keys_refused = self.checks_failed = 0
-        self.check_seconds = 0.0
-        self.tokens_in = self.tokens_out = 0
-        self.kinds = [0] * len(_PLACE)
-        self.asks = _Histogram(ASKS)
-        self.first = _Histogram(FIRST)
-
-
-@final
 class Metrics(Collector):
     """Every count of the proxy, told of calls, news and checks; those of *upstreams* and *modes* start at 0.
 
@@ -116,97 +68,130 @@ class Metrics(Collector):
     """
 
     def __init__(self, upstreams: Sequence[str], modes: Sequence[str]) -> None:
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, Model] = {}
         self._falls: dict[tuple[str, str], int] = {}
         self._moved: dict[tuple[str, str], int] = {}
         self._requests = dict.fromkeys((*product((*STATUSES.values(), "other"), SOURCES), NO_REPLY, ODD), 0)
-        self._seconds = {source: _Histogram(SECONDS) for source in SOURCES}
+        self._seconds = {source: Histogram(SECONDS) for source in SOURCES}
         self._errors = dict.fromkeys(CODES, 0)
         self._results = dict.fromkeys(RESULTS, 0)
         self._cache = {"hit": 0, "miss": 0}
         self._gone = 0
+        self.sorts = Sorts(self._met, self._settle)
         self.know(upstreams, modes)
 
     def know(self, upstreams: Sequence[str], modes: Sequence[str]) -> None:
         """After a reload: what is new begins at 0; what has gone keeps its counts, for calls may still be on it."""
+        self.sorts.forget()
         self._upstreams, self._modes = tuple(upstreams), tuple(modes)
-        self._models = {name: _Model() for name in upstreams} | self._models
+        self._models = {name: Model() for name in upstreams} | self._models
         self._falls = dict.fromkeys(combinations(modes, 2), 0) | self._falls
         self._moved = dict.fromkeys(permutations(modes, 2), 0) | self._moved
 
-    def told(self, record: Record) -> None:
-        """A call is over: count it.  Its news are counted by `news`, told to all sinks apart from calls."""
+    def told(self, record: Record, sort: Sort | None = None) -> None:
+        """A call, which may be of a *sort*, is over.  Its news are counted by `news`, told to all sinks apart."""
+        if sort is None:
+            self._count(record)
+            self._measure(record)
+            return
+        sort.times += 1
+        if sort.seconds is not None:
+            sort.seconds.add(record.ended - record.started)
+        if sort.first is not None:
+            sort.first.add(record.attempts[0].first or 0.0)
+        if sort.model is not None and record.usage:
+            sort.model.spend(record.usage)
+
+    def _met(self, sort: Sort) -> None:
+        """A sort of calls that was not met before: find where its measures go."""
+        example = sort.example
+        if example.reply is not None and _way(example.reply) in self._requests:
+            sort.seconds = self._seconds[example.reply.source]
+        if example.attempts:
+            sort.model, attempt = self._last(example), example.attempts[0]
+            asked = self._models.get(attempt.upstream)
+            if asked is not None and attempt.first is not None and not _relayed(example):
+                sort.first = asked.first
+
+    def _settle(self, sort: Sort) -> None:
+        """Count the calls of a sort that have been told since it was last asked."""
+        if sort.times:
+            self._count(sort.example, sort.times)
+            sort.times = 0
+
+    def _measure(self, record: Record) -> None:
+        """Times and tokens, which are every call's own."""
+        if record.reply is not None and _way(record.reply) in self._requests:
+            self._seconds[record.reply.source].add(record.ended - record.started)
+        if not _relayed(record):
+            for attempt in record.attempts:
+                if attempt.first is not None and (model := self._models.get(attempt.upstream)) is not None:
+                    model.first.add(attempt.first)
+        last = self._last(record)
+        if last is not None and record.attempts and record.usage:
+            last.spend(record.usage)
+
+    def _count(self, record: Record, times: int = 1) -> None:
+        """Count a call that came so many *times*."""
         reply = record.reply
         if reply is None:
-            self._requests[NO_REPLY] += 1
+            self._requests[NO_REPLY] += times
             result = record.json
         else:
-            self._count_reply(reply, record.ended - record.started)
-            result = "failed" if reply.code == "invalid_model_output" else record.json
+            way, code = _way(reply), reply.code
+            self._requests[way if way in self._requests else ODD] += times
+            if code:
+                self._errors[code if code in self._errors else "other"] += times
+            result = "failed" if code == "invalid_model_output" else record.json
         if result in self._results and record.cache_event != "hit":  # a hit was judged when it was kept
-            self._results[result] += 1
+            self._results[result] += times
         if record.cache_event in self._cache:
-            self._cache[record.cache_event] += 1
+            self._cache[record.cache_event] += times
         if record.gone:
-            self._gone += 1
-        if record.attempts and (record.call is None or record.call.dialect):  # else it was only relayed
-            self._count_attempts(record.attempts)
+            self._gone += times
+        if record.attempts and not _relayed(record):
+            self._count_attempts(record.attempts, times)
         for name in record.parse_failures:
             if (model := self._models.get(name)) is not None:
-                model.invalid += 1
-        self._count_last(record)
+                model.invalid += times
+        self._count_last(record, times)
 
-    def _count_reply(self, reply: Reply, seconds: float) -> None:
-        key = (STATUSES.get(reply.status // 100, "other"), reply.source)
-        if key in self._requests:
-            self._requests[key] += 1
-            self._seconds[reply.source].add(seconds)
-        else:
-            self._requests[ODD] += 1
-        if code := reply.code:
-            self._errors[code if code in self._errors else "other"] += 1
-
-    def _count_last(self, record: Record) -> None:
-        """What belongs to the upstream last asked, or to the one that would have been."""
+    def _last(self, record: Record) -> Model | None:
+        """The upstream last asked, or the one that would have been."""
         target, call = record.target, record.call
-        last = self._models.get(target.upstream if target else call.upstream if call else "")
+        return self._models.get(target.upstream if target else call.upstream if call else "")
+
+    def _count_last(self, record: Record, times: int) -> None:
+        """What belongs to the upstream last asked."""
+        target, last = record.target, self._last(record)
         if target is not None and target.moved_from and (moved := (target.moved_from, target.mode)) in self._moved:
-            self._moved[moved] += 1
+            self._moved[moved] += times
         if last is None:
             return
-        if record.retries:
-            last.retries += record.retries
-        if record.aborted:
-            last.aborted += record.aborted
+        last.retries += record.retries * times
+        last.aborted += record.aborted * times
         if record.fallback:
-            last.fallbacks += 1
-        if record.attempts:
-            if record.usage:
-                asked, answered = tokens(record.usage)
-                last.tokens_in += asked
-                last.tokens_out += answered
-            if record.json or record.parse_failures:
-                last.asks.add(record.asks_again)
+            last.fallbacks += times
+        if record.attempts and (record.json or record.parse_failures):
+            last.asks.add(record.asks_again, times)
 
-    def _count_attempts(self, attempts: Sequence[Attempt]) -> None:
+    def _count_attempts(self, attempts: Sequence[Attempt], times: int) -> None:
         best: dict[str, int] = {}
         for attempt in attempts:
             name = attempt.upstream
             if (model := self._models.get(name)) is None:
                 continue
-            place, worth = _PLACE[attempt.kind]
-            model.kinds[place] += 1
-            if attempt.first is not None:
-                model.first.add(attempt.first)
-            if attempt.label in _KEY_REFUSED:
-                model.keys_refused += 1
+            place, worth = PLACE[attempt.kind]
+            model.kinds[place] += times
+            if attempt.label in KEY_REFUSED:
+                model.keys_refused += times
             if worth >= best.get(name, 0):
                 best[name] = worth
         for name, worth in best.items():
             model = self._models[name]
-            model.requests += 1
+            model.requests += times
             if worth == 1:
-                model.failures += 1
+                model.failures += times
 
     def news(self, news: News) -> None:
         """A machine has changed its state: count a fall of the mode ceiling; no ceiling is the highest mode."""
@@ -222,6 +207,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families as they stand now; the registry asks for them at scrape."""
+        for sort in self.sorts:
+            self._settle(sort)
         models = self._models.items()
         for metric, attribute, text in _BY_MODEL:
             yield _counter(metric, text, ["model"], {(name,): getattr(model, attribute) for name, model in models})
@@ -239,9 +226,7 @@ class Metrics(Collector):
         for name in self._upstreams:
             took.add_metric([name], self._models[name].check_seconds)
         yield took
-        kinds = {
-            (name, kind.value): model.kinds[place] for name, model in models for kind, (place, _) in _PLACE.items()
-        }
+        kinds = {(name, kind.value): model.kinds[place] for name, model in models for kind, (place, _) in PLACE.items()}
         yield _counter("guardproxy_attempts_total", "Attempts by how they ended", ["model", "kind"], kinds)
         spent = {(name, "in"): model.tokens_in for name, model in models}
         spent |= {(name, "out"): model.tokens_out for name, model in models}
@@ -263,6 +248,15 @@ class Metrics(Collector):
         for source, histogram in self._seconds.items():
             histogram.show(lasted, [source])
         yield lasted
+
+
+def _way(reply: Reply) -> tuple[str, str]:
+    return STATUSES.get(reply.status // 100, "other"), reply.source
+
+
+def _relayed(record: Record) -> bool:
+    """Whether it was only relayed, and says nothing about how well a model answers."""
+    return record.call is not None and record.call.dialect is None
 
 
 def _single(counts: Mapping[str, int]) -> dict[tuple[str], int]:

@@ -211,6 +211,7 @@ class Stand:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log so far."""
+        self.proxy.sinks.fold()
         self.proxy.log.close()
         size = os.fstat(self._log.fileno()).st_size
         return [json.loads(line) for line in os.pread(self._log.fileno(), size, 0).splitlines()]

@@ -98,7 +98,7 @@ async def test_chaos(make, seed):
     metrics = await stand.metrics()
     assert metrics["guardproxy_in_flight_requests"] == 0
     total = sum(value for name, value in metrics.items() if name.startswith("guardproxy_requests_total"))
-    assert total == len(stand.proxy._feed.calls())
+    assert total == len(stand.proxy.sinks.feed.calls())
     assert not [line for line in stand.log() if line["msg"] == "a request met a mistake of ours"]
 
     async def well():

@@ -101,6 +101,7 @@ CONTRACT: dict[str, object] = {
     "shared.state": False,
     "log.level": "info",
     "log.format": "auto",
+    "log.sample": 1.0,
 }
 UPSTREAM: dict[str, object] = {
     "aliases": [],

@@ -43,9 +43,12 @@ class Pipe:
         return read
 
     def close(self) -> None:
-        for end in (self.writer, self.reader):
-            if end >= 0:
-                os.close(end)
+        """The thread has to be at its end before its descriptor may become somebody else's."""
+        if self.reader >= 0:
+            os.close(self.reader)
+        self.log.close(10)
+        if self.writer >= 0:
+            os.close(self.writer)
 
 
 @pytest.fixture
@@ -87,9 +90,10 @@ def test_a_call_is_one_line_of_json(pipe):
         record(
             call=call(stream=True), target=target, attempts=attempts, retries=1, asks_again=2, gone=True,
             cache="fwd=miss", json="retried", usage={"prompt_tokens": 9, "completion_tokens": 4},
-        )
+        ),
+        NOON,
     )  # fmt: skip
-    one.log.told(record())
+    one.log.told(record(), NOON)
     full, sparse = one.lines()
     assert full == {
         "ts": "2023-11-14T22:13:20.250Z", "level": "info", "msg": "request", "id": "r1", "method": "POST",
@@ -123,17 +127,27 @@ def test_a_call_is_one_line_of_json(pipe):
 def test_the_level_of_a_call(pipe, reply, level, status):
     """Answered as asked: info; otherwise answered: warning; not answered: error; probes and scrapes: debug."""
     one = pipe(level="debug")
-    one.log.told(record(reply=reply))
+    one.log.told(record(reply=reply), NOON)
     (line,) = one.lines()
     assert (line["level"], line["status"]) == (level, status)
 
 
 def test_what_is_below_the_level_is_not_written(pipe):
     one = pipe(level="warning")
-    one.log.told(record())
+    one.log.told(record(), NOON)
     one.log.say("info", "started")
     one.log.say("warning", "draining")
     assert [line["msg"] for line in one.lines()] == ["draining"]
+
+
+def test_only_a_share_of_what_went_well_is_written(pipe):
+    """Evenly spread, without dice; whatever went wrong, or was not answered as asked, is written."""
+    one = pipe(share=0.25)
+    for number in range(8):
+        one.log.told(record(call=call(id=f"good{number}")), NOON)
+    for source, status in (("fallback", 200), ("fault", 502)):
+        one.log.told(record(reply=Reply(status, b"", source=source)), NOON)
+    assert [line["id"] for line in one.lines()] == ["good3", "good7", "r1", "r1"]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +172,7 @@ def test_a_change_of_state(pipe, news, level):
 def test_secrets_are_not_written(pipe, human):
     """Neither header fields nor bodies nor query strings, at any level."""
     one = pipe(level="debug", human=human)
-    one.log.told(record(target=Target("llama"), attempts=[Attempt("llama", "x", "200", Kind.SUCCESS, 1.0, 1.0)]))
+    one.log.told(record(target=Target("llama"), attempts=[Attempt("llama", "x", "200", Kind.SUCCESS, 1.0, 1.0)]), NOON)
     assert "secret" not in one.text()
 
 
@@ -194,7 +208,9 @@ def test_a_caller_cannot_forge_a_line(pipe, human):
     """Whatever is in his path or model: one call, one line, and no character that a terminal obeys."""
     one = pipe(human=human)
     odd = call(path=INJECTION, method="G\nET", model=INJECTION)
-    one.log.told(record(call=odd, target=Target("llama"), reply=Reply(502, b"", source="upstream", code=INJECTION)))
+    one.log.told(
+        record(call=odd, target=Target("llama"), reply=Reply(502, b"", source="upstream", code=INJECTION)), NOON
+    )
     text = one.text()
     assert text.count("\n") == 1
     assert len(text.splitlines()) == 1
@@ -203,7 +219,7 @@ def test_a_caller_cannot_forge_a_line(pipe, human):
 
 def test_what_a_caller_wrote_is_cut(pipe):
     one = pipe()
-    one.log.told(record(call=call(path="/" + "x" * 100_000, model="m" * 100_000), target=Target("llama")))
+    one.log.told(record(call=call(path="/" + "x" * 100_000, model="m" * 100_000), target=Target("llama")), NOON)
     assert len(one.text()) < 1000
 
 
@@ -211,7 +227,7 @@ def test_for_a_person(pipe):
     """Time of day, level, what happened, and the particulars."""
     one = pipe(human=True)
     attempts = [Attempt("llama", "x", "200", Kind.SUCCESS, 10.0, 0.75)]
-    one.log.told(record(target=Target("llama", model="meta"), attempts=attempts, cache="hit; ttl=4"))
+    one.log.told(record(target=Target("llama", model="meta"), attempts=attempts, cache="hit; ttl=4"), NOON)
     one.log.say("warning", "draining", seconds=25)
     assert one.text().splitlines() == [
         (
@@ -225,7 +241,7 @@ def test_for_a_person(pipe):
 def test_a_line_is_not_a_write(pipe):
     """Lines wait for a flush, or for 64 KiB."""
     one = pipe()
-    one.log.told(record())
+    one.log.told(record(), NOON)
     assert repr(one.log).startswith("<Log 1 lines, ")
     one.log.flush()
     assert one.drain(1).count(b"\n") == 1
@@ -295,7 +311,7 @@ def test_milliseconds_follow_the_clock():
     """The second is kept, the milliseconds are not."""
     moments = iter([NOON, NOON + 0.7, NOON + 0.75, NOON - 3600])
     log = Log(1, lambda: next(moments))
-    stamps = [log._stamp() for _ in range(4)]
+    stamps = [log._stamp(next(moments)) for _ in range(4)]
     assert [re.sub(r".*T", "", stamp) for stamp in stamps] == [
         "22:13:20.250Z", "22:13:20.950Z", "22:13:21.000Z", "21:13:20.250Z",
     ]  # fmt: skip

@@ -1,0 +1,42 @@
+"""How often a value came out how large.
+
+Here belongs the counting in buckets and how that is shown to Prometheus.  Which values are counted, and in which
+buckets, is metrics'.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, final
+
+from prometheus_client.utils import floatToGoString
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client.metrics_core import HistogramMetricFamily
+
+
+@final
+class Histogram:
+    """Values counted in buckets; each of *bounds* belongs to the bucket below it."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        """A *value* was seen so many *times*."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Write itself into *family*, with these *labels*."""
+        buckets, below = [], 0
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            below += count
+            buckets.append((floatToGoString(bound), float(below)))
+        family.add_metric(labels, buckets, self._sum)

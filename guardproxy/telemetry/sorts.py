@@ -1,0 +1,111 @@
+"""Calls that are alike, so that what they have in common is worked out once.
+
+Here belongs what makes calls alike, and the example that stands for all of a sort.  Thousands of calls a second
+take the same path to the same upstream and end the same way: which counts move, and what their line in the log
+looks like, is the same for all of them.  What differs (times, tokens, ids) is read from each record.
+
+A call with a history, which went to several upstreams or was asked again, is of no sort: it is looked at by itself.
+An example holds nothing of what a call carried: no body, no header field.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from guardproxy.core.values import Record
+    from guardproxy.telemetry.histogram import Histogram
+    from guardproxy.telemetry.model import Model
+
+MOST = 500
+"""Sorts that are kept: paths are the callers' to choose."""
+LONG = 512
+"""Characters of a path and a model's name; a call with longer ones is of no sort."""
+_NOBODY = ("", "", 0, True)
+
+
+@final
+class Sort:
+    """Calls that are alike."""
+
+    __slots__ = ("example", "first", "form", "model", "seconds", "times")
+
+    def __init__(self, example: Record) -> None:
+        self.example = example
+        self.times = 0
+        """Calls of it that have not been counted yet."""
+        self.seconds: Histogram | None = None
+        self.first: Histogram | None = None
+        self.model: Model | None = None
+        self.form: str | None = None
+        """The line of such a call in the log, with holes; empty: it has none; None: nobody has asked yet."""
+
+
+@final
+class Sorts:
+    """All sorts met since they were last forgotten; *met* is shown a new one, *leaving* one that is forgotten."""
+
+    def __init__(self, met: Callable[[Sort], None], leaving: Callable[[Sort], None]) -> None:
+        self._met = met
+        self._leaving = leaving
+        self._sorts: dict[tuple[Any, ...], Sort] = {}
+
+    def __iter__(self) -> Iterator[Sort]:
+        return iter(self._sorts.values())
+
+    def of(self, record: Record) -> Sort | None:
+        """The sort of a finished call; None where it has a history of its own."""
+        call, reply, target, attempts = record.call, record.reply, record.target, record.attempts
+        if call is None or reply is None or target is None or len(attempts) > 1 or _has_history(record):
+            return None
+        if attempts:
+            attempt = attempts[0]
+            asked = (attempt.upstream, attempt.label, id(attempt.kind), attempt.first is None)
+        else:
+            asked = _NOBODY
+        key = (
+            *(call.method, call.path, call.stream, call.dialect is None, call.upstream),
+            *(reply.status, reply.source, reply.code),
+            *(target.upstream, target.model or call.model, target.mode, target.moved_from, target.reason),
+            *(record.json, record.cache_event, record.gone, not record.cache, not record.usage, not record.trace),
+            asked,
+        )
+        return self._sorts.get(key) or self._meet(key, record)
+
+    def forget(self) -> None:
+        """Forget them all."""
+        for sort in self:
+            self._leaving(sort)
+        self._sorts.clear()
+
+    def _meet(self, key: tuple[Any, ...], record: Record) -> Sort | None:
+        if record.call is not None and len(record.call.path) + len(record.call.model) > LONG:
+            return None
+        if len(self._sorts) >= MOST:
+            self.forget()
+        sort = self._sorts[key] = Sort(lean(record))
+        self._met(sort)
+        return sort
+
+
+def lean(record: Record) -> Record:
+    """The same without anything that the call carried, and without long names of the caller's making."""
+    example, call, reply = copy(record), record.call, record.reply
+    if call is not None:
+        example.call = replace(
+            call, path=call.path[:LONG], model=call.model[:LONG], query="",
+            headers=[], body=b"", doc={}, targets=(), schema=None, key=b"", cache_control="",
+        )  # fmt: skip
+    if reply is not None:
+        example.reply = replace(reply, headers=[], body=b"", block=b"")
+    return example
+
+
+def _has_history(record: Record) -> bool:
+    return bool(
+        record.retries or record.asks_again or record.aborted or record.fallback or record.parse_failures or record.news
+    )
