@@ -15,6 +15,7 @@ from guardproxy.openai.splice import DROP, splice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from guardproxy.core.dialect import Dialect
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Headers, Target
 
@@ -50,10 +51,12 @@ class Aim:
     def __call__(self, call: Call, target: Target, watch: Watcher | None = None) -> Ask:
         """The request as *target* gets it; for *watch* to read along it is asked to stream."""
         headers = [*call.headers, (b"X-Request-Id", call.id.encode())]
-        taken, worn = self._outfits.get(target.upstream, _NOTHING)
+        taken, worn, key = self._outfits.get(target.upstream, _NOTHING)
         if taken or call.mode_in == "header":
             headers = self._dress(headers, call, target, taken)
         headers += worn
+        if key and call.dialect is not None and call.dialect.own_key:
+            headers.append((call.dialect.own_key, key))
         if call.dialect is None:
             return Ask(call, target, headers, call.body, relay=True)
         headers = [pair for pair in headers if pair[0].lower() != b"accept-encoding"]
@@ -86,11 +89,25 @@ class Aim:
                 changes[self._field] = DROP
             elif target.mode and call.mode_in in ("field", "header"):  # the header wins, and the field follows it
                 changes[self._field] = target.mode
-        if (call.named_mode or target.moved_from) and call.dialect is not None and call.dialect.judged:
-            changes |= {name: value for name, value in target.params.items() if _is_open(doc, name)}
-            for name, most in target.caps.items():
-                self._cap(name, most, doc, changes)
+        dialect = call.dialect
+        if (call.named_mode or target.moved_from) and dialect is not None and dialect.judged:
+            changes |= self._tuned(dialect, doc, target)
         return changes
+
+    def _tuned(self, dialect: Dialect, doc: dict[str, Any], target: Target) -> dict[str, Any]:
+        """The mode's parameters and caps, by the names and in the place that the dialect has for them."""
+        spelled, nest = dialect.spelled, dialect.nest
+        inner = doc
+        if nest:
+            given = doc.get(nest)
+            inner = given if isinstance(given, dict) else {}
+        changes: dict[str, Any] = {}
+        for name, value in target.params.items():
+            if _is_open(inner, known := spelled.get(name, name)):
+                changes[known] = value
+        for name, most in target.caps.items():
+            self._cap(spelled.get(name, name), most, inner, changes)
+        return {nest: {**inner, **changes}} if nest and changes else changes
 
     @staticmethod
     def _cap(name: str, most: Any, doc: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -124,14 +141,16 @@ def _is_open(doc: dict[str, Any], name: str) -> bool:
     return all(doc.get(spelled) is None for spelled in (name, *_SYNONYMS.get(name, ())))
 
 
-_NOTHING: tuple[frozenset[bytes], Headers] = (frozenset(), [])
+_NOTHING: tuple[frozenset[bytes], Headers, bytes] = (frozenset(), [], b"")
 
 
-def _worn(outfit: Outfit) -> tuple[frozenset[bytes], Headers]:
-    """The caller's fields that are taken off, and those that are put on."""
+def _worn(outfit: Outfit) -> tuple[frozenset[bytes], Headers, bytes]:
+    """The caller's fields that are taken off, those that are put on, and the key, which some dialects want twice."""
     worn: Headers = [(name.encode(), value.encode()) for name, value in outfit.headers]
     taken = {name.lower() for name, _ in worn}
+    key = b""
     if outfit.api_key is not None:
+        key = outfit.api_key.encode()
         taken |= _CREDENTIALS
-        worn.append((b"Authorization", b"Bearer " + outfit.api_key.encode()))
-    return frozenset(taken), worn
+        worn.append((b"Authorization", b"Bearer " + key))
+    return frozenset(taken), worn, key

@@ -18,19 +18,19 @@ from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
-from guardproxy.openai.envelope import envelope
 from guardproxy.openai.fields import kept
 from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from guardproxy.core.dialect import Dialect
     from guardproxy.core.lru import Entry
     from guardproxy.core.values import Call, News, Record, Target
 
 OVERHEAD = 700
 """Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
-STATEFUL = ("store", "conversation", "previous_response_id")
+STATEFUL = ("store", "conversation", "previous_response_id", "background")
 """Request fields that make the server remember something: such calls are never answered from memory."""
 _STATEFUL = frozenset(STATEFUL)
 
@@ -105,15 +105,15 @@ class Cache(Guard):
         if call.dialect is None:
             return call
         asks = directives(call.cache_control) if call.cache_control else _NOTHING
-        if "no-store" in asks or not self._may_be_kept(call.doc):
+        if "no-store" in asks or not self._may_be_kept(call.doc, call.dialect.nest):
             record.cache = "fwd=bypass"
-            return _not_cached(record) if "only-if-cached" in asks else call
+            return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
         target = call.targets[0]
         call.key = self.key(call, target)
         call.keep = True
         if "no-cache" in asks:
             record.cache = "fwd=request"
-            return _not_cached(record) if "only-if-cached" in asks else call
+            return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
         entry = self._wanted(call, now) if target.moved_from else None
         if entry is None:
             entry = self.entries.get(call.key, now)
@@ -123,7 +123,7 @@ class Cache(Guard):
             return _shown(entry.value, "cache", int(now - entry.stored), record)
         record.cache_event = "miss"
         record.cache = "fwd=miss"
-        return _not_cached(record) if "only-if-cached" in asks else call
+        return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """An answer that has expired, where that is better than none."""
@@ -208,10 +208,13 @@ class Cache(Guard):
         asked = next((target for target in call.targets if not target.moved_from), None)
         return None if asked is None else self.entries.get(self.key(call, asked), now)
 
-    def _may_be_kept(self, doc: dict[str, Any]) -> bool:
+    def _may_be_kept(self, doc: dict[str, Any], nest: str) -> bool:
         if not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL):
             return False
-        return self.settings.when == "always" or doc.get("temperature") == 0 or doc.get("seed") is not None
+        if self.settings.when == "always":
+            return True
+        options = doc.get(nest) if nest else doc
+        return isinstance(options, dict) and (options.get("temperature") == 0 or options.get("seed") is not None)
 
 
 def directives(text: str) -> dict[str, str]:
@@ -251,10 +254,10 @@ def _shown(value: Kept, source: str, age: int, record: Record) -> Reply:
     return Reply(200, value.body, source=source, events=value.events, block=value.block)
 
 
-def _not_cached(record: Record) -> Reply:
+def _not_cached(dialect: Dialect, record: Record) -> Reply:
     record.cache_event = ""
     message = "the answer is not in the cache, and the call says only-if-cached"
-    body = envelope(504, "not_cached", message)
+    body = dialect.error(504, "not_cached", message)
     return Reply(504, body, [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
 
 

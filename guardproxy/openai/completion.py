@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from guardproxy.openai.events import DONE, event, payloads, raw_event
+from guardproxy.openai.events import DONE, event, payloads, raw_event, whole_events
 from guardproxy.openai.strict import dumps, loads
 
 _JOINED = ("content", "refusal", "reasoning_content", "reasoning", "arguments", "text")
@@ -47,9 +47,8 @@ def assemble(body: bytes) -> dict[str, Any] | None:
 
 def so_far(body: bytes) -> dict[str, Any]:
     """What the events in *body* tell, of which the last may be cut off anywhere: a completion without an end."""
-    end = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"), body.rfind(b"\r\r"))
     try:
-        return assemble(body[: end + 4]) or {"choices": []}
+        return assemble(whole_events(body)) or {"choices": []}
     except ValueError:
         return {"choices": []}
 

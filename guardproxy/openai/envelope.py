@@ -40,8 +40,11 @@ _STATUS = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
+    "request_too_large": 413,
     "server_error": 500,
+    "api_error": 500,
     "overloaded_error": 503,
+    "timeout_error": 504,
 }
 """What the codes and types of errors, in the spelling of OpenAI and vLLM, stand for where no number is given."""
 

@@ -109,6 +109,17 @@ def event(doc: object) -> bytes:
     return b"data: " + dumps(doc) + b"\n\n"
 
 
+def typed_event(kind: str, doc: object) -> bytes:
+    """One event of the type *kind* that carries *doc* as JSON."""
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), dumps(doc))
+
+
+def whole_events(body: bytes) -> bytes:
+    """*body*, which may be cut off anywhere, without the event that is not whole."""
+    end = max(body.rfind(b"\n\n"), body.rfind(b"\r\n\r\n"), body.rfind(b"\r\r"))
+    return body[: end + 4] if end >= 0 else b""
+
+
 def raw_event(payload: bytes) -> bytes:
     """One event that carries *payload*, which has no line breaks."""
     return b"data: " + payload + b"\n\n"

@@ -13,8 +13,8 @@ from guardproxy.openai import completion, enforce, splice
 from guardproxy.openai.events import DONE, payloads
 from guardproxy.openai.examine import choices_flaw, ended, finished
 from guardproxy.openai.fields import EVENTS, JSON, retyped
-from guardproxy.openai.language import Language
-from guardproxy.openai.request import changed, choices_wanted, wants_usage
+from guardproxy.openai.language import SAID, Language
+from guardproxy.openai.request import changed, choices_wanted, other_dice, wants_usage
 from guardproxy.openai.scan import Scan
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ _WHOLE_ONLY = frozenset(
     )
 )
 """Fields that some engine refuses in a stream, or answers to in another shape there."""
-SAID = 16_000
-"""Characters of a bad answer that are shown to the model again."""
 
 
 class Family(Language):
@@ -118,18 +116,10 @@ class Family(Language):
         return [self.read(choice) for choice in doc["choices"]]
 
     def again(self, call: Call, answer: Answer, note: str) -> Call:
-        """Show the model the first of its choices that says something, and what is wrong with it.
-
-        It is asked with another seed and a lower temperature: the same dice would fall the same way.
-        """
+        """Show the model the first of its choices that says something, and what is wrong with it."""
         said = [text for text in self.texts(answer.doc) if text] or [given for _, given in self.tools(answer.doc)]
         changes = self.going_on(call.doc, said[0][:SAID] if said else "", note)
-        seed, temperature = call.doc.get("seed"), call.doc.get("temperature")
-        if type(seed) is int:
-            changes["seed"] = seed + 1
-        if isinstance(temperature, int | float) and not isinstance(temperature, bool):
-            changes["temperature"] = temperature / 2
-        return changed(call, changes)
+        return changed(call, changes | other_dice(call.doc))
 
     def cut(self, doc: Any) -> bool:
         """Whether a choice ended at its length."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Answer, Call, Fault
 
 
+SAID = 16_000
+"""Characters of a bad answer that are shown to the model again."""
+
+
 class Language(Dialect):
     """A dialect as the OpenAI family speaks it, until its file says otherwise."""
 
@@ -53,6 +57,16 @@ class Language(Dialect):
     def parameters(self, doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
         """What every function that the model may call takes."""
         return wanted.tools(doc)
+
+    def streamed(self, doc: dict[str, Any]) -> dict[str, Any] | None:
+        """``stream``."""
+        del doc
+        return {"stream": True}
+
+    def unstreamed(self, doc: dict[str, Any]) -> dict[str, Any]:
+        """No ``stream``, said aloud: not every dialect takes silence for a no."""
+        del doc
+        return {"stream": False}
 
     def assemble(self, body: bytes) -> Any:
         """Chunks, put together."""

@@ -71,6 +71,20 @@ def changed(call: Call, changes: dict[str, Any]) -> Call:
     return dataclasses.replace(call, body=splice(call.body, call.doc, changes), doc={**call.doc, **changes})
 
 
+def other_dice(doc: dict[str, Any]) -> dict[str, Any]:
+    """What is changed where a model is asked again: with the same seed the same dice would fall the same way.
+
+    The temperature is halved: what it has to say is known by now.
+    """
+    changes: dict[str, Any] = {}
+    seed, temperature = doc.get("seed"), doc.get("temperature")
+    if type(seed) is int:
+        changes["seed"] = seed + 1
+    if isinstance(temperature, int | float) and not isinstance(temperature, bool):
+        changes["temperature"] = temperature / 2
+    return changes
+
+
 def _name(value: object) -> str:
     return {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}.get(
         type(value), "a number"
