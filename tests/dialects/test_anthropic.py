@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from guardproxy.core.asked import Schema
 from guardproxy.core.values import Kind
 from guardproxy.dialects.anthropic import SPEC as ANTHROPIC
 from guardproxy.openai.events import payloads, typed_event
@@ -196,3 +197,16 @@ def test_an_answer_of_ours(stream):
     assert (ANTHROPIC.texts(found.doc), found.keepable) == (['{"x":1}'], True)
     if stream:
         assert cut_anywhere(ANTHROPIC, body)[3:] == (True, True, True)
+
+
+def test_an_engine_is_told_of_a_schema():
+    """In the field of the API, unless the app uses it itself; in the engine's own; or behind the system prompt."""
+    schema = Schema("x", None, b"", source=SCHEMA)
+    told = ANTHROPIC.enforced({"output_config": {"effort": "low"}}, schema, "response_format")
+    assert told == {"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}}
+    assert ANTHROPIC.enforced(told, schema, "response_format") == {}
+    assert ANTHROPIC.enforced({}, Schema("x", None, b""), "response_format") == {}
+    assert ANTHROPIC.enforced({}, schema, "guided_json") == {"guided_json": SCHEMA}
+    assert ANTHROPIC.enforced({"system": "be brief"}, schema, "prompt")["system"].startswith("be brief\n\n")
+    assert '"required"' in ANTHROPIC.enforced({}, schema, "prompt")["system"]
+    assert len(ANTHROPIC.enforced({"system": [{"type": "text", "text": "x"}]}, schema, "prompt")["system"]) == 2

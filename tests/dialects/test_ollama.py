@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from guardproxy.core.asked import Schema
 from guardproxy.core.values import Kind
 from guardproxy.dialects.ollama import SPEC as OLLAMA
 from guardproxy.dialects.ollama_embed import SPEC as EMBED
@@ -197,3 +198,14 @@ def test_embeddings():
     assert "without vectors" in bad(EMBED.examine(call(EMBED), whole({"embeddings": []}))).message
     assert json.loads(EMBED.error(503, "circuit_open", "m"))["error"] == "m"
     assert EMBED.readable({"error": "m"})
+
+
+def test_an_engine_is_told_of_a_schema():
+    """In ``format``, unless the app uses it itself, or in the conversation."""
+    schema = Schema("x", None, b"", source=SCHEMA)
+    assert OLLAMA.enforced({}, schema, "response_format") == {"format": SCHEMA}
+    assert OLLAMA.enforced({}, Schema("x", None, b""), "format") == {"format": "json"}
+    assert OLLAMA.enforced({"format": "json"}, schema, "format") == {}
+    assert len(OLLAMA.enforced({"messages": [{"role": "user", "content": "x"}]}, schema, "prompt")["messages"]) == 2
+    assert OLLAMA.enforced({"prompt": "p"}, schema, "prompt")["prompt"].startswith("p\n\n")
+    assert OLLAMA.enforced({}, schema, "prompt") == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from guardproxy.core.asked import Schema
 from guardproxy.core.values import Kind
 from guardproxy.dialects.responses import SPEC as RESPONSES
 from guardproxy.openai.events import payloads, typed_event
@@ -226,3 +227,24 @@ def test_errors():
     scan = RESPONSES.scan(call(RESPONSES))
     scan.feed(told)
     assert scan.error is not None
+
+
+def test_an_engine_is_told_of_a_schema():
+    """In the field of the API, unless the app uses it itself; in the engine's own; or in words."""
+    schema = Schema("a b", None, b"", source=SCHEMA)
+    told = RESPONSES.enforced({"text": {"verbosity": "low"}}, schema, "response_format")
+    assert told == {"text": {"verbosity": "low", "format": {"type": "json_schema", "name": "a_b", "schema": SCHEMA}}}
+    assert RESPONSES.enforced({"text": {"format": {"type": "text"}}}, schema, "response_format") == {}
+    assert RESPONSES.enforced({}, Schema("x", None, b""), "response_format") == {
+        "text": {"format": {"type": "json_object"}}
+    }
+    assert RESPONSES.enforced({}, schema, "guided_json") == {"guided_json": SCHEMA}
+    assert RESPONSES.enforced({"instructions": "be brief"}, schema, "prompt")["instructions"].startswith("be brief\n\n")
+    assert '"required"' in RESPONSES.enforced({}, schema, "prompt")["instructions"]
+
+
+def test_it_is_streamed_to_be_watched():
+    """Not what is made in the background: that streams nothing yet."""
+    assert RESPONSES.streamed({}) == {"stream": True}
+    assert RESPONSES.streamed({"background": True}) is None
+    assert RESPONSES.unstreamed({}) == {"stream": False}

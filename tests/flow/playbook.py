@@ -23,9 +23,12 @@ from guardproxy.core.guard import Guard, Parts
 from guardproxy.core.steps import Ask, Pause
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Call, Fault, Kind, Record, Reply
+from guardproxy.dialects.anthropic import SPEC as ANTHROPIC
 from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.dialects.completions import SPEC as COMPLETIONS
 from guardproxy.dialects.embeddings import SPEC as EMBEDDINGS
+from guardproxy.dialects.ollama import SPEC as OLLAMA
+from guardproxy.dialects.responses import SPEC as RESPONSES
 from guardproxy.flow.aim import Aim, Outfit
 from guardproxy.flow.read import Place, Reading, Route
 from guardproxy.flow.route import Router
@@ -108,7 +111,7 @@ class House:
         )
         self.reading = Reading(
             router,
-            (CHAT, COMPLETIONS, EMBEDDINGS),
+            (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, ANTHROPIC, OLLAMA),
             ids=lambda: f"id-{next(ids)}",
             routes=routes,
             total=total,

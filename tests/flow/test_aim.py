@@ -69,6 +69,35 @@ def test_a_downshift_brings_params_and_caps():
     assert sent({"model": "llama"}, replace(FAST, params={"max_tokens": 9000}, moved_from="x"))["max_tokens"] == 512
 
 
+@pytest.mark.parametrize(
+    "target, doc, has",
+    [
+        ("/v1/responses", {"input": "x"}, {"temperature": 0.3, "max_output_tokens": 512}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": 9000}, {"max_output_tokens": 512}),
+        ("/v1/messages", {"messages": [], "max_tokens": 9000}, {"temperature": 0.3, "max_tokens": 512}),
+        ("/api/chat", {"messages": []}, {"options": {"temperature": 0.3, "num_predict": 512}}),
+        ("/api/chat", {"options": {"num_predict": 3}}, {"options": {"temperature": 0.3, "num_predict": 3}}),
+        ("/api/generate", {"options": {"num_predict": 999}}, {"options": {"num_predict": 512, "temperature": 0.3}}),
+    ],
+)
+def test_params_by_another_name(target, doc, has):
+    """A mode's parameters go where the dialect has its own, under the name that they have there."""
+    body = json.loads(AIM(call({"model": "fast", **doc}, target=target), FAST).body)
+    assert has.items() <= body.items()
+    assert "max_completion_tokens" not in body
+    assert ("temperature" in body) is (not target.startswith("/api"))
+
+
+def test_a_key_in_two_places():
+    """Anthropic's servers look for it in a field of their own; the caller's goes nowhere."""
+    aim = Aim({"qwen": Outfit(api_key="k")})
+    mine = [("x-api-key", "mine"), ("Authorization", "Bearer mine")]
+    headers = aim(call({"model": "fast"}, *mine, target="/v1/messages"), FAST).headers
+    assert (named(headers, b"x-api-key"), named(headers, b"authorization")) == ([b"k"], [b"Bearer k"])
+    headers = aim(call({"model": "fast"}, *mine), FAST).headers
+    assert (named(headers, b"x-api-key"), named(headers, b"authorization")) == ([], [b"Bearer k"])
+
+
 def test_embeddings_have_no_temperature():
     """A mode's params are for models that write: other calls would be refused for fields that they do not know."""
     body = json.loads(AIM(call({"model": "fast", "input": "x"}, target="/v1/embeddings"), FAST).body)

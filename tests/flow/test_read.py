@@ -173,7 +173,7 @@ def test_a_compressed_body():
 
 def test_a_path_that_names_nobody():
     """A call to a path that is not read names no model: the message says how to name one."""
-    reply = HOUSE.read(b"", target="/v1/responses")
+    reply = HOUSE.read(b"", target="/v1/rerank")
     assert isinstance(reply, Reply)
     assert (reply.status, code(reply)) == (404, "model_not_found")
     message = json.loads(reply.body)["error"]["message"]
