@@ -62,6 +62,7 @@ class Orders:
         if name and name not in self._house.upstreams:
             names = ", ".join(self._house.upstreams)
             return error(422, "model_not_found", f"there is no model {name[:200]!r}; there are {names}", "model")
+        self._house.rules.flights.close_all()  # what is on its way was asked before
         dropped = 0 if cache is None else cache.purge(name or None, self._loop.time())
         return Reply(200, orjson.dumps({"dropped": dropped}), JSON)
 

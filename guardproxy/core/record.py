@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
+    from guardproxy.core.flights import Flight
     from guardproxy.core.values import Call, Kind, News, Reply, Target
 
 
@@ -57,6 +58,8 @@ class Record:
     usage: dict[str, Any] | None = None
     asking: bool = False
     """Whether an attempt is under way that is not in `attempts` yet."""
+    flight: Flight | None = None
+    """The flight that it leads, where others may join."""
     committed: bool = False
     """Whether status and header fields have left before the answer was known."""
     gone: bool = False

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from guardproxy.core.values import Call, Headers, Target
+    from guardproxy.core.flights import Flight
+    from guardproxy.core.values import Call, Fault, Headers, Reply, Target
 
 
 @final
@@ -44,4 +45,24 @@ class Pause:
     seconds: float
 
 
-Step = Ask | Pause
+@final
+@dataclass(slots=True)
+class Join:
+    """Wait for what comes of *flight*, which asks what *call* asks; the outcome is `Landed`."""
+
+    flight: Flight
+    call: Call
+
+
+@final
+@dataclass(slots=True)
+class Landed:
+    """What has come of a flight for one who had joined it."""
+
+    at: float
+    """When it was over for him (the loop's clock)."""
+    came: Reply | Fault | None
+    """The reply to the caller who asked; a fault where his own time was over first; None where it broke off."""
+
+
+Step = Ask | Pause | Join

@@ -107,6 +107,8 @@ class Call:
     """The caller's ``Cache-Control``, in lower case."""
     key: bytes = b""
     """Under what an answer to it may be kept; empty: not at all."""
+    flight: bytes = b""
+    """What the same call of somebody else has here too, so that they share one answer; empty: shared with nobody."""
     deadline: float = float("inf")
     """When the call must be over (the loop's clock)."""
     named_mode: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from guardproxy.core.flights import Flights
 from guardproxy.core.guard import Guard
 from guardproxy.core.values import Call, Refusal, Reply
 
@@ -59,7 +60,7 @@ class Rules:
 
     __slots__ = (
         "_admits", "_ears", "_gates", "_heard", "_judges", "_rescues", "_settles", "_ticks", "_watches",
-        "aim", "budgets", "dice", "epoch", "guards", "models", "patience", "retry",
+        "aim", "budgets", "dice", "epoch", "flights", "guards", "models", "patience", "retry",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +89,8 @@ class Rules:
         """By upstream: seconds after which a stream without a first event is late; who is not here is never late."""
         self._heard: list[News] = []
         """What was said and spread while a call was under way."""
+        self.flights = Flights()
+        """The calls on their way that others may join."""
         self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
         self._gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))

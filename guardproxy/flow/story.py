@@ -1,13 +1,16 @@
 """The story of one call, told without doing any of it.
 
-A story is a generator: it yields what is to be done next (`Ask`, `Pause`) and is sent what came of it.  It does
+A story is a generator: it yields what is to be done next (`Ask`, `Pause`, `Join`) and is sent what came of it.  It does
 no I/O and reads no clock, so that a test can tell it any story at all; `net.perform` is the only place that ever
 waits.  Read from `story` downwards.
 
-    admitted ─► somebody permits? ─► ask ─► accepted ─────────────► reply ─► settled
-                   │      ▲           │ └► not accepted ─► wait, ask again with a note
-                   │      └── next ◄──┴─► failed, nothing sent, budget left
-                   └► nobody left ─► stale, fallback, the last real error
+    admitted ─► asked already? ─► join ─► what came of it is good enough ─► reply
+           │                        └► it is not, for the first time ─► back to the question
+           ▼
+    somebody permits? ─► ask ─► accepted ─────────────► reply ─► settled, told to all who have joined
+           │      ▲        │ └► not accepted ─► wait, ask again with a note
+           │      └ next ◄─┴─► failed, nothing sent, budget left
+           └► nobody left ─► stale, fallback, the last real error
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import refusals
+from guardproxy.flow.share import joined
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
+    from guardproxy.core.flights import Flight
     from guardproxy.core.values import Call, Outcome, Record, Target
     from guardproxy.flow.rules import Rules
 
@@ -33,11 +38,24 @@ Story: TypeAlias = Generator[Step, Any, T]
 def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
     """Ask until an answer is accepted or nobody is left to ask, then settle."""
     record.call = call
-    pursuit = _Pursuit(call, rules, record, now)
-    reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
-    record.reply = reply
-    rules.settle(call, reply, record, pursuit.now)
-    return reply
+    flight: Flight | None = None
+    reply: Reply | None = None
+    if call.flight:
+        if rules.flights.find(call.flight) is not None:
+            now, reply = yield from joined(call, rules.flights, record, now)
+            if reply is not None:
+                record.reply = reply
+                return reply
+        flight = record.flight = rules.flights.lead(call.flight, record)
+    try:
+        pursuit = _Pursuit(call, rules, record, now)
+        reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
+        record.reply = reply
+        rules.settle(call, reply, record, pursuit.now)
+        return reply
+    finally:
+        if flight is not None:
+            flight.end(reply)
 
 
 @final

@@ -65,6 +65,8 @@ class Settings:
         "cookie",
     )
     """Request header fields that tell tenants apart: a difference in any of them is another entry."""
+    single_flight: bool = True
+    """Whether the same call, made again while it is on its way, waits for the one answer instead of asking too."""
     stale_while_revalidate_seconds: Seconds = Seconds(0)
     """Seconds after its expiry during which an entry is served at once while it is fetched anew."""
     stale_if_error_seconds: Seconds = Seconds(0)
@@ -123,7 +125,11 @@ class Cache(Guard):
             return _shown(entry.value, "cache", int(now - entry.stored), record)
         record.cache_event = "miss"
         record.cache = "fwd=miss"
-        return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
+        if "only-if-cached" in asks:
+            return _not_cached(call.dialect, record)
+        if self.settings.single_flight and not call.skip and asks.get("max-age") != "0":
+            call.flight = call.key if not call.fixed else call.key + b"!"  # whom nobody may move is told what was not
+        return call
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """An answer that has expired, where that is better than none."""

@@ -76,7 +76,7 @@ class Caller(Intake):
             self._relief.set()
         if outlet is not None:
             outlet.gone = True
-            if task is not None and not outlet.over:
+            if task is not None and not (outlet.over or outlet.needed):
                 task.cancel()
 
     def eof_received(self) -> None:
@@ -105,6 +105,11 @@ class Caller(Intake):
                 self._relief = asyncio.Event()
             self._relief.clear()
             await self._relief.wait()
+
+    def abandon(self) -> None:
+        """End the handler of a caller who has left, and for whose answer nobody else waits any more."""
+        if self._task is not None:
+            self._task.cancel()
 
     def _invite(self) -> None:
         """Answer ``Expect: 100-continue``, unless the body is coming already (RFC 9110 § 10.1.1)."""

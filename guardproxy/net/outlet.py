@@ -69,6 +69,9 @@ class Line(Protocol):
     async def relief(self) -> None:
         """Wait until writing is no longer paused, or the caller has gone."""
 
+    def abandon(self) -> None:
+        """Cancel the handler of the request being answered."""
+
     def cut(self, *, reset: bool) -> None:
         """End the connection; with *reset* so that even a reader without framing sees it was cut."""
 
@@ -77,7 +80,9 @@ class Line(Protocol):
 class Outlet:
     """The one answer to one request."""
 
-    __slots__ = ("_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "gone", "state")
+    __slots__ = (
+        "_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "gone", "needed", "state",
+    )  # fmt: skip
 
     def __init__(self, line: Line, *, head_only: bool, old: bool, closing: bool) -> None:
         self._line = line
@@ -91,6 +96,8 @@ class Outlet:
         """Whether anything has been written."""
         self.gone = False
         """Whether the caller has left."""
+        self.needed = False
+        """Whether others listen, so that the handler goes on though the caller has left."""
         self.closing = closing
         """Whether the connection ends with this answer; may be set before its head leaves."""
 
@@ -199,6 +206,12 @@ class Outlet:
         self._held = b""
         if not self.gone:
             self._line.cut(reset=self._framing is Framing.CLOSE and self.begun)
+
+    def abandon(self) -> None:
+        """Nobody listens any more: end the handler, where the caller has gone."""
+        self.needed = False
+        if self.gone and not self.over:
+            self._line.abandon()
 
     def choked(self) -> bool:
         """Whether the caller reads so slowly that writing should wait for `drain`."""

@@ -10,11 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from guardproxy.core.steps import Ask
+from guardproxy.core.steps import Ask, Pause
 from guardproxy.core.values import Fault
 from guardproxy.flow.story import story
 from guardproxy.net import dress
 from guardproxy.net.clocks import Clocks, Timeouts
+from guardproxy.net.ear import Ear
 from guardproxy.net.gather import Gather
 from guardproxy.net.hold import Hold
 from guardproxy.net.relay import Bytes, Events
@@ -22,6 +23,7 @@ from guardproxy.net.relay import Bytes, Events
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from guardproxy.core.steps import Join, Landed
     from guardproxy.core.values import Call, Outcome, Record, Reply
     from guardproxy.flow.rules import Rules
     from guardproxy.flow.story import Story
@@ -82,6 +84,8 @@ class Performer:
             telling.close()
             if hold is not None:
                 hold.stop()
+        if record.flight is not None and outlet.gone:
+            record.gone = True  # but others have listened to the end
         if not reply.sent:
             answer(reply, record, outlet)
 
@@ -93,9 +97,11 @@ class Performer:
             while True:
                 if type(step) is Ask:
                     step = telling.send(await self.ask(step, record, outlet, upload))
-                else:
+                elif type(step) is Pause:
                     await asyncio.sleep(step.seconds)
                     step = telling.send(self._loop.time())
+                else:
+                    step = telling.send(await self._join(step, record, outlet))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # how a generator returns
 
@@ -111,15 +117,18 @@ class Performer:
             name, self._timeouts, call.deadline, loop, streams=streams, patience=ask.patience, late=ask.late
         )
         limit = self._bounds.response_bytes
+        flight = record.flight
         sink: Gather | Events | Bytes
         if dialect is None and outlet is not None:
-            sink = Bytes(call.method, outlet, record, clocks, loop)
+            sink = Bytes(outlet, record, clocks, loop)
         elif ask.relay and outlet is not None and dialect is not None:
             sink = Events(ask, dialect.scan(call), limit, outlet, record, clocks, loop)
         else:
             sink = Gather(name, clocks, limit, loop)
             if ask.streams and dialect is not None:
                 sink.read_along(dialect.scan(call, ask.watch), dialect.is_stream)
+        if flight is not None:
+            flight.pilot, flight.source = outlet, sink
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
         repeat = dialect is not None or call.method in IDEMPOTENT
@@ -140,6 +149,22 @@ class Performer:
             if not over and sink.exchange is not None:
                 sink.exchange.cancel()
             sink.exchange = None  # they hold each other, and the answer: nobody should have to look for that circle
+
+    async def _join(self, join: Join, record: Record, outlet: Outlet) -> Landed:
+        """Listen to what another caller has asked for; the last one to leave ends it."""
+        flight, ear = join.flight, Ear(join.flight, join.call, record, outlet, self._loop)
+        flight.join(ear)
+        flight.pilot.needed = True
+        if type(flight.source) is Events:
+            flight.source.greet(ear)
+        try:
+            return await ear.listen()
+        finally:
+            nobody = flight.leave(ear)
+            if flight.pilot.gone:
+                nobody = flight.leader_left() or nobody
+            if nobody or not flight.listeners:
+                flight.pilot.abandon()
 
 
 def answer(reply: Reply, record: Record, outlet: Outlet) -> None:

@@ -19,11 +19,13 @@ from guardproxy.openai.outcome import kind_of
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from guardproxy.core.dialect import Scan
     from guardproxy.core.steps import Ask
     from guardproxy.core.values import Headers, Outcome, Record
     from guardproxy.net.clocks import Clocks
+    from guardproxy.net.ear import Ear
     from guardproxy.net.exchange import Exchange
     from guardproxy.net.outlet import Outlet
 
@@ -32,17 +34,9 @@ class _Relay:
     """What both have in common: where it goes, and waiting for a caller who reads slowly."""
 
     __slots__ = (
-        "_clocks",
-        "_first",
-        "_headers",
-        "_loop",
-        "_outlet",
-        "_record",
-        "_status",
-        "exchange",
-        "outcome",
-        "woken",
-    )
+        "_clocks", "_first", "_headers", "_listeners", "_loop", "_outlet", "_record", "_status",
+        "exchange", "outcome", "woken",
+    )  # fmt: skip
 
     def __init__(self, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop) -> None:
         self._outlet = outlet
@@ -52,6 +46,8 @@ class _Relay:
         self._status = 0
         self._headers: Headers = []
         self._first = 0.0
+        self._listeners: Mapping[Ear, None] = _NOBODY if record.flight is None else record.flight.listeners
+        """Those who have joined, and hear what is written."""
         self.exchange: Exchange | None = None
         self.outcome: Outcome | None = None
         self.woken: asyncio.Future[None] = loop.create_future()
@@ -71,7 +67,7 @@ class _Relay:
 
     def _write(self, chunk: bytes) -> None:
         self._outlet.write(chunk)
-        if self._outlet.choked():
+        if self._outlet.choked() and not self._listeners:  # while others listen nobody brakes
             if self.exchange is not None:
                 self.exchange.pause()
             self._wake()
@@ -86,11 +82,14 @@ class _Relay:
             self.woken.set_result(None)
 
 
+_NOBODY: Mapping[Ear, None] = {}
+
+
 @final
 class Events(_Relay):
     """Relays the events of an inference call; anything but a stream is gathered instead and becomes an `Answer`."""
 
-    __slots__ = ("_ask", "_committed", "_keep", "_kept", "_parts", "_scan", "_size", "_whole")
+    __slots__ = ("_ask", "_committed", "_keep", "_kept", "_parts", "_scan", "_size", "_whole", "last_words")
 
     def __init__(
         self,
@@ -111,6 +110,16 @@ class Events(_Relay):
         self._size = 0
         self._whole = False
         self._committed = False
+        self.last_words: bytes | None = None
+        """What was said to a caller whose stream had to be cut."""
+
+    def greet(self, ear: Ear) -> None:
+        """Somebody has joined: a stream that has begun begins for him too, and the leader no longer brakes it."""
+        if self._committed:
+            ear.begin(self._status, self._headers, self._parts)
+        if self.exchange is not None:
+            self._clocks.suspend(waiting=False)
+            self.exchange.resume()
 
     def head(self, status: int, headers: Headers) -> None:
         """Only a successful stream of events is relayed."""
@@ -129,6 +138,9 @@ class Events(_Relay):
         if self._committed:
             self._keep_piece(chunk)
             self._write(chunk)
+            if self._listeners:
+                for ear in self._listeners:
+                    ear.hear(chunk)
             return
         self._parts.append(chunk)
         self._size += len(chunk)
@@ -186,6 +198,10 @@ class Events(_Relay):
         self._kept = self._kept and self._size <= self._keep
         self._parts = [chunk] if self._kept else []
         self._write(chunk)
+        for ear in self._listeners:
+            ear.begin(self._status, self._headers, self._parts)
+        if not self._kept:
+            self._too_long()
 
     def _keep_piece(self, chunk: bytes) -> None:
         if self._kept:
@@ -193,8 +209,16 @@ class Events(_Relay):
             if self._size > self._keep:
                 self._kept = False
                 self._parts = []
+                self._too_long()
             else:
                 self._parts.append(chunk)
+
+    def _too_long(self) -> None:
+        """What has come is held on to no more: who comes now cannot join, and who is behind cannot catch up."""
+        if self._record.flight is not None:
+            self._record.flight.closed = True
+        for ear in self._listeners:
+            ear.forget()
 
     def _refused(self) -> None:
         """The first event is an error: nothing has left, so it becomes a real HTTP error."""
@@ -214,8 +238,10 @@ class Events(_Relay):
     def _interrupt(self, fault: Fault) -> None:
         """Tell the caller in the stream itself, and leave it visibly unfinished."""
         dialect = self._ask.call.dialect
-        if dialect is not None:
-            self._outlet.write(dialect.told(dialect.error(fault.status, fault.code, fault.message)))
+        self.last_words = (
+            b"" if dialect is None else dialect.told(dialect.error(fault.status, fault.code, fault.message))
+        )
+        self._outlet.write(self.last_words)
         self._outlet.abort()
         self._done(fault.at, Kind.FAILURE, complete=False)
 
@@ -234,18 +260,7 @@ class Events(_Relay):
 class Bytes(_Relay):
     """Relays whatever comes, as it comes."""
 
-    __slots__ = ("_method",)
-
-    def __init__(
-        self,
-        method: str,
-        outlet: Outlet,
-        record: Record,
-        clocks: Clocks,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(outlet, record, clocks, loop)
-        self._method = method
+    __slots__ = ()
 
     def head(self, status: int, headers: Headers) -> None:
         """Status and header fields go on at once."""

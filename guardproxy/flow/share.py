@@ -1,0 +1,71 @@
+"""Listening to the answer that somebody else has asked for.
+
+Here belongs what a caller does who finds his question on its way already: he joins, takes what comes of it where
+it may be shared, and otherwise tries once himself.  Who leads and who is told is `core.flights`'.
+
+    what came of the flight                          the first time        the second time
+    a reply that may be shared, or sent already      his reply too         his reply too
+    an error of the proxy or the model, a fallback   look for it anew *)   his reply too
+    it broke off without a reply                     look for it anew *)   he asks himself
+    his own time was over first                      504                   504
+
+    *) the first who looks finds nobody and leads; those behind him find his flight and join it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from guardproxy.core.steps import Join, Landed, Step
+from guardproxy.core.values import Fault, Reply
+from guardproxy.flow import refusals
+from guardproxy.openai.fields import kept
+
+if TYPE_CHECKING:
+    from guardproxy.core.flights import Flight, Flights
+    from guardproxy.core.values import Call, Record
+
+_OWN_LUCK = frozenset((408, 425, 429))
+"""Statuses below 500 that another try may change."""
+_SHARED = frozenset(("upstream", "cache", "stale"))
+
+
+def joined(
+    call: Call, flights: Flights, record: Record, now: float
+) -> Generator[Step, Landed, tuple[float, Reply | None]]:
+    """Join whoever asks what *call* asks; no reply where nobody does any more, so that it has to ask itself."""
+    for last in (False, True):
+        flight = flights.find(call.flight)
+        if flight is None:
+            break
+        landed = yield Join(flight, call)
+        now, came = landed.at, landed.came
+        if type(came) is Fault:
+            return now, refusals.failed(call, came)
+        if type(came) is Reply and (last or came.sent or is_shared(came)):
+            return now, _told(came, flight, record)
+    return now, None
+
+
+def is_shared(reply: Reply) -> bool:
+    """Whether another try of the same call could hardly come to anything else."""
+    return reply.status < 500 and reply.status not in _OWN_LUCK and reply.source in _SHARED
+
+
+def _told(reply: Reply, flight: Flight, record: Record) -> Reply:
+    """The leader's *reply* as it is told to somebody else: a hit, if it is an answer of the model."""
+    leader = flight.leader
+    record.target, record.json, record.fallback = leader.target, leader.json, leader.fallback
+    headers = kept(reply.headers)
+    source = reply.source
+    if source == "stale":
+        record.cache, record.age = leader.cache, leader.age
+    else:
+        record.cache = "fwd=miss; collapsed"
+    if reply.status >= 400:
+        headers += [pair for pair in reply.headers if pair[0].lower() == b"retry-after"]
+    elif source == "upstream":
+        record.cache_event, source = "hit", "cache"
+    sent, events = reply.sent, reply.events
+    return Reply(reply.status, reply.body, headers, source, sent, events, reply.code, block=reply.block)
