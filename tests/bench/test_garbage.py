@@ -25,6 +25,9 @@ class Line:
     def last(self):
         return False
 
+    def abandon(self) -> None:
+        """Nobody leaves here."""
+
     def cut(self, *, reset):
         raise AssertionError(reset)
 

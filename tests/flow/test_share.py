@@ -178,9 +178,9 @@ def test_the_end_of_a_story_is_the_end_of_its_flight():
     """Whatever ends it: an answer, an error, a caller who leaves."""
     house = House()
     for outcome in (said(1.0), refused(1.0, 400)):
-        telling, _, _ = begin(house)
+        telling, _, record = begin(house)
         listener = Silent()
-        house.rules.flights.find(house.rules.flights._flights.copy().popitem()[0]).join(listener)
+        record.flight.join(listener)
         reply = finish(telling, outcome)
         assert (listener.heard, len(house.rules.flights)) == ([reply], 0)
         house.cache.purge()
