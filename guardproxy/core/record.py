@@ -59,7 +59,7 @@ class Record:
     asking: bool = False
     """Whether an attempt is under way that is not in `attempts` yet."""
     flight: Flight | None = None
-    """The flight that it leads, where others may join."""
+    """The flight that it leads, while others may join."""
     committed: bool = False
     """Whether status and header fields have left before the answer was known."""
     gone: bool = False

@@ -55,6 +55,7 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
         return reply
     finally:
         if flight is not None:
+            record.flight = None  # they hold each other
             flight.end(reply)
 
 

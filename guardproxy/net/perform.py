@@ -84,7 +84,7 @@ class Performer:
             telling.close()
             if hold is not None:
                 hold.stop()
-        if record.flight is not None and outlet.gone:
+        if outlet.gone:
             record.gone = True  # but others have listened to the end
         if not reply.sent:
             answer(reply, record, outlet)
