@@ -118,7 +118,7 @@ class Proxy:
         began.
         """
         problems = self._change()
-        self.sinks.reloaded = not problems
+        self.sinks.reload(ok=not problems)
         if problems:
             self.log.say("error", "reload refused", problems=problems)
         else:
@@ -230,7 +230,7 @@ class Proxy:
             due = self._loop.time() + TICK
             await asyncio.sleep(TICK)
             now = self._loop.time()
-            self.sinks.lag = max(0.0, now - due)
+            self.sinks.lags.append(max(0.0, now - due))
             self.sinks.news(self.house.rules.tick(now))
             self.log.flush()
             if (seen := version(self.house.loaded.path)) != self._seen:

@@ -9,6 +9,7 @@ Whoever looks at counts or at the latest calls has the list read first (`fold`),
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, final
 
 from guardproxy.telemetry.gauges import Gauges
@@ -16,7 +17,7 @@ from guardproxy.telemetry.trace import trace_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from guardproxy.app.desk import Desk
     from guardproxy.app.house import House
@@ -35,6 +36,8 @@ LATE = 0.05
 """Seconds that a finished call waits at the most until it is counted, shown and written."""
 MANY = 128
 """Calls that are not let wait for more: reading their records takes about a millisecond."""
+LAGS = 15
+"""Ticks, about a second each, of which the worst is shown: a scraper comes by every 15 seconds or so."""
 LARGE = 256 << 10
 """Bytes of a body that is not kept waiting, since a record holds the bodies."""
 
@@ -60,10 +63,14 @@ class Sinks:
         self._wall = wall
         self._over: list[Record] = []
         self._due = False
+        self.reloads = [0, 0]
+        """Reloads that were taken over, and those that were not."""
         self.reloaded = True
         """Whether the last reload was taken over."""
-        self.lag = 0.0
-        """Seconds by which the event loop was last late."""
+        self.configured = wall()
+        """When the configuration in force was taken over."""
+        self.lags: deque[float] = deque((0.0,), maxlen=LAGS)
+        """Seconds by which the event loop was late, at its last ticks."""
 
     def record(self, record: Record) -> None:
         """A call is over."""
@@ -90,7 +97,7 @@ class Sinks:
             if call is not None:
                 record.trace = trace_of(call.headers)
             at, sort = record.ended + shift, sort_of(record)
-            metrics(record, sort)
+            metrics(record, at, sort)
             feed(record, at, sort)
             log(record, at, sort)
         self.log.flush()
@@ -120,8 +127,16 @@ class Sinks:
         self.metrics.health(upstream, check.ok, check.seconds)
         self.news(news)
 
-    def gauges(self, house: House, desk: Desk, servers: Iterable[Server]) -> Gauges:
+    def reload(self, *, ok: bool) -> None:
+        """The configuration was read again, and taken over or not."""
+        self.reloads[0 if ok else 1] += 1
+        self.reloaded = ok
+        if ok:
+            self.configured = self._wall()
+
+    def gauges(self, house: House, desk: Desk, servers: Sequence[Server]) -> Gauges:
         """The machines' condition now."""
+        now = self._loop.time()
         breaker, cache, ceiling = house.breaker, house.cache, house.modes.ceiling
         circuits = {} if breaker is None else {n: _STATES[c.state.value] for n, c in breaker.circuits.items()}
         return Gauges(
@@ -133,12 +148,18 @@ class Sinks:
             cache_bytes=0 if cache is None else cache.entries.bytes,
             cache_evictions=0 if cache is None else cache.entries.evictions,
             cache_expirations=0 if cache is None else cache.entries.expirations,
+            budgets={name: budget.left(now) for name, budget in house.rules.budgets.items()},
+            ceiling_reason="" if ceiling is None else ceiling.reason,
             ceiling=0 if ceiling is None else ceiling.at,
             in_flight=desk.in_flight,
             connections=sum(server.connections for server in servers),
-            lag=self.lag,
+            refused=sum(server.turned_away for server in servers),
+            lag=max(self.lags),
             digest=house.loaded.digest,
             reloaded=self.reloaded,
+            reloads=self.reloads[0],
+            reloads_refused=self.reloads[1],
+            configured=self.configured,
             webhook_failures=0 if self.webhook is None else self.webhook.failures,
             log_dropped=self.log.dropped,
         )

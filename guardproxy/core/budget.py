@@ -34,6 +34,11 @@ class Budget:
         self._refill(now)
         self.tokens = min(self.tokens + self._share, self._cap + self._share * 1000)
 
+    def left(self, now: float) -> float:
+        """The retries that there are."""
+        self._refill(now)
+        return self.tokens
+
     def take(self, now: float) -> bool:
         """Spend one retry, if there is one."""
         self._refill(now)

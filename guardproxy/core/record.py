@@ -27,6 +27,8 @@ class Attempt:
     seconds: float
     first: float | None = None
     """Seconds to the first event."""
+    events: int = 0
+    """How many events there were, where it was relayed as it came."""
 
 
 @final

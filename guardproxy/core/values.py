@@ -180,6 +180,8 @@ class Relayed:
     body: bytes | None = None
     """All of it, where the call asked to `keep` it and it stayed within bounds."""
     usage: dict[str, Any] | None = None
+    events: int = 0
+    """How many events went by."""
 
     @property
     def label(self) -> str:

@@ -172,6 +172,8 @@ class _Pursuit:
             if outcome is not None:
                 attempt.label, attempt.kind = outcome.label, outcome.kind
                 attempt.first = outcome.first - started if outcome.first else None
+                if type(outcome) is Relayed:
+                    attempt.events = outcome.events
             record.attempts.append(attempt)
             if tokens is not None:
                 news = self.rules.observe(target, tokens, outcome, now)

@@ -250,7 +250,9 @@ class Events(_Relay):
         body = b"".join(self._parts) if self._kept and complete else None
         keepable = complete and self._scan.keepable()
         usage = self._scan.usage
-        self._over(Relayed(now, self._status, self._headers, kind, self._first, complete, keepable, body, usage))
+        relayed = Relayed(now, self._status, self._headers, kind, self._first, complete, keepable, body, usage)
+        relayed.events = self._scan.events
+        self._over(relayed)
 
     def _said(self, what: str) -> str:
         return f"upstream {self._ask.target.upstream} {what}"

@@ -41,23 +41,38 @@ class Gauges:
     """Since start; never falls."""
     cache_expirations: int = 0
     """Since start; never falls."""
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    """By upstream: retries that may be made at once."""
+    ceiling_reason: str = ""
+    """Why the ceiling is not at the top, or nothing."""
     ceiling: int = 0
     """Position of the ceiling among the modes, 0 being the highest."""
     in_flight: int = 0
     """Calls being answered."""
     connections: int = 0
     """Connections that callers hold open."""
+    refused: int = 0
+    """Connections turned away because there were too many; never falls."""
     lag: float = 0.0
-    """Seconds by which the event loop last was late."""
+    """Seconds by which the event loop was late at its worst, lately."""
     digest: str = ""
     """Of the configuration in force."""
     reloaded: bool = True
     """Whether the last reload was taken over; True where there was none."""
+    reloads: int = 0
+    """Reloads that were taken over, since start; never falls."""
+    reloads_refused: int = 0
+    """Reloads that were not; never falls."""
+    configured: float = 0.0
+    """When the configuration in force was taken over, in seconds since 1970."""
     webhook_failures: int = 0
     """Since start; never falls."""
     log_dropped: int = 0
     """Since start; never falls."""
 
+
+REASONS = ("circuit_open", "slow", "throttled", "overloaded", "manual", "other")
+"""Why a ceiling falls; what is none of them is shown as other."""
 
 # name, field of `Gauges`, help; one ending in _total is a counter that its machine keeps
 _PLAIN = (
@@ -68,8 +83,14 @@ _PLAIN = (
     ("guardproxy_mode_ceiling", "ceiling", "Position of the mode ceiling, 0 being the highest mode"),
     ("guardproxy_in_flight_requests", "in_flight", "Calls being answered"),
     ("guardproxy_client_connections", "connections", "Connections that callers hold open"),
-    ("guardproxy_event_loop_lag_seconds", "lag", "By how much the event loop last was late"),
+    ("guardproxy_client_connections_refused_total", "refused", "Connections turned away because there were too many"),
+    (
+        "guardproxy_event_loop_lag_seconds",
+        "lag",
+        "By how much the event loop was late, at its worst of late",
+    ),
     ("guardproxy_config_last_reload_successful", "reloaded", "Whether the last reload was taken over"),
+    ("guardproxy_config_last_reload_success_timestamp_seconds", "configured", "When the configuration was taken over"),
     ("guardproxy_webhook_failures_total", "webhook_failures", "Alerts that could not be delivered"),
     ("guardproxy_log_lines_dropped_total", "log_dropped", "Log lines that nobody took"),
 )
@@ -96,6 +117,22 @@ class Readings(Collector):
         yield _by_model(
             "llm_health_status", "1 healthy, 0 not", {name: now.healthy.get(name, False) for name in now.upstreams}
         )
+        yield _by_model(
+            "guardproxy_retry_budget",
+            "Retries that may be made at once",
+            {name: now.budgets.get(name, 0.0) for name in now.upstreams},
+        )
+        reloads = CounterMetricFamily("guardproxy_config_reloads_total", "Reloads by result", labels=["result"])
+        reloads.add_metric(["ok"], now.reloads)
+        reloads.add_metric(["refused"], now.reloads_refused)
+        yield reloads
+        why = now.ceiling_reason if now.ceiling_reason in REASONS else "other" if now.ceiling_reason else ""
+        reason = GaugeMetricFamily(
+            "guardproxy_mode_ceiling_reason", "Why the mode ceiling is not at the top", labels=["reason"]
+        )
+        for one in REASONS:
+            reason.add_metric([one], one == why)
+        yield reason
         pools = GaugeMetricFamily(
             "guardproxy_upstream_connections",
             "Connections open, those of them idle, and calls waiting for one",

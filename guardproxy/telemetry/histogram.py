@@ -7,8 +7,9 @@ buckets, is metrics'.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 class Histogram:
     """Values counted in buckets; each of *bounds* belongs to the bucket below it."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_like", "_sum", "_written")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
+        self._written = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
         self._counts = [0] * (len(bounds) + 1)
+        self._like: dict[int, Exemplar] = {}
         self._sum = 0.0
 
     def add(self, value: float, times: int = 1) -> None:
@@ -33,10 +36,15 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
+    def like(self, value: float, trace: str, at: float) -> None:
+        """A call of this *trace*, which ended *at* this time of day, is an example of its bucket."""
+        self._like[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace}, value, at)
+
     def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Write itself into *family*, with these *labels*."""
-        buckets, below = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+        buckets: list[tuple[str, float, Any]] = []
+        below, like = 0, self._like.get
+        for place, (bound, count) in enumerate(zip(self._written, self._counts, strict=True)):
             below += count
-            buckets.append((floatToGoString(bound), float(below)))
+            buckets.append((bound, float(below), like(place)))
         family.add_metric(labels, buckets, self._sum)

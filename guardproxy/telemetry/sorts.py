@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from guardproxy.core.values import Record
+    from guardproxy.core.values import Kind, Record
     from guardproxy.telemetry.histogram import Histogram
     from guardproxy.telemetry.model import Model
 
@@ -25,22 +25,25 @@ MOST = 500
 """Sorts that are kept: paths are the callers' to choose."""
 LONG = 512
 """Characters of a path and a model's name; a call with longer ones is of no sort."""
-_NOBODY = ("", "", 0, True)
+_NOBODY = ("", "", None, True)
 
 
 @final
 class Sort:
     """Calls that are alike."""
 
-    __slots__ = ("example", "first", "form", "model", "seconds", "times")
+    __slots__ = ("asked", "example", "form", "model", "seconds", "times")
 
     def __init__(self, example: Record) -> None:
         self.example = example
         self.times = 0
         """Calls of it that have not been counted yet."""
         self.seconds: Histogram | None = None
-        self.first: Histogram | None = None
+        """Where their durations go."""
+        self.asked: Model | None = None
+        """Where the times of their one attempt go."""
         self.model: Model | None = None
+        """Where their tokens go."""
         self.form: str | None = None
         """The line of such a call in the log, with holes; empty: it has none; None: nobody has asked yet."""
 
@@ -62,16 +65,22 @@ class Sorts:
         call, reply, target, attempts = record.call, record.reply, record.target, record.attempts
         if call is None or reply is None or target is None or len(attempts) > 1 or _has_history(record):
             return None
+        asked: tuple[str, str, Kind | None, bool] = _NOBODY
         if attempts:
             attempt = attempts[0]
-            asked = (attempt.upstream, attempt.label, id(attempt.kind), attempt.first is None)
-        else:
-            asked = _NOBODY
+            asked = (attempt.upstream, attempt.label, attempt.kind, attempt.first is None)
         key = (
             *(call.method, call.path, call.stream, call.dialect is None, call.upstream),
             *(reply.status, reply.source, reply.code),
             *(target.upstream, target.model or call.model, target.mode, target.moved_from, target.reason),
-            *(record.json, record.cache_event, record.gone, not record.cache, not record.usage, not record.trace),
+            *(
+                record.json,
+                record.cache[:3] == "hit" or record.cache,
+                record.cache_event,
+                record.gone,
+                not record.usage,
+                not record.trace,
+            ),
             asked,
         )
         return self._sorts.get(key) or self._meet(key, record)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
+from guardproxy.core.values import Record, Reply
 from guardproxy.telemetry.exposition import OPENMETRICS, PLAIN, exposition, registry_of
 from guardproxy.telemetry.gauges import Gauges, Readings
 from guardproxy.telemetry.metrics import Metrics
@@ -64,8 +68,10 @@ CONTRACT = {
 
 @pytest.fixture
 def registry():
-    gauges = Gauges(upstreams=UPSTREAMS, digest="abc")
-    return registry_of(Metrics(UPSTREAMS, MODES), Readings(lambda: gauges))
+    gauges = Gauges(upstreams=UPSTREAMS, digest='ab"c\\', configured=1_700_000_000.25)
+    metrics = Metrics(UPSTREAMS, MODES)
+    metrics.told(Record(0.0, ended=1.5, reply=Reply(200, b"", source="upstream"), trace="ab" * 16), 1_700_000_000.25)
+    return registry_of(metrics, Readings(lambda: gauges))
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
@@ -142,6 +148,26 @@ def test_every_model_and_every_fall_is_there_from_the_start(registry):
         'llm_mode_downshift_total{from="creative",to="fast"} 0.0',
         'llm_mode_downshift_total{from="balanced",to="fast"} 0.0',
     }
+
+
+@pytest.mark.parametrize("accept, library", [("", generate_latest), (PROMETHEUS_3, openmetrics.generate_latest)])
+def test_they_are_written_as_the_library_writes_them(registry, accept, library):
+    """Ours is faster, and says the same; the process goes on living between the two."""
+    _, text = exposition(registry, accept)
+
+    def families(text):
+        parts = re.split(r"^# HELP ", text.decode(), flags=re.MULTILINE)
+        return [part for part in parts if not part.startswith("guardproxy_process_")]
+
+    assert families(text) == families(library(registry))
+
+
+@pytest.mark.needs("promtool")
+def test_promtool_has_nothing_to_say(registry):
+    """Names, units, types and help are as Prometheus recommends them."""
+    _, text = exposition(registry, "")
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize("accept", ["", PROMETHEUS_3])

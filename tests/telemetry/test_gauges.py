@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from guardproxy import __version__
-from guardproxy.telemetry.gauges import Gauges, Readings
+from guardproxy.telemetry.gauges import REASONS, Gauges, Readings
 
 
 def read(gauges: Gauges) -> dict[str, float]:
@@ -34,6 +34,12 @@ def test_what_the_machines_say():
             circuits={"qwen": 2, "gone": 1},
             healthy={"qwen": True},
             pools={"qwen": (5, 3, 1)},
+            budgets={"qwen": 7.5},
+            ceiling_reason="because",
+            refused=4,
+            reloads=2,
+            reloads_refused=1,
+            configured=1000.5,
             cache_size=7,
             cache_bytes=9000,
             cache_evictions=3,
@@ -60,6 +66,12 @@ def test_what_the_machines_say():
         "cache_evictions_total": 3,
         "cache_ttl_expirations_total": 4,
         "guardproxy_mode_ceiling": 1,
+        **{f"guardproxy_mode_ceiling_reason {reason}": reason == "other" for reason in REASONS},
+        "guardproxy_retry_budget qwen": 7.5,
+        "guardproxy_client_connections_refused_total": 4,
+        "guardproxy_config_reloads_total ok": 2,
+        "guardproxy_config_reloads_total refused": 1,
+        "guardproxy_config_last_reload_success_timestamp_seconds": 1000.5,
         "guardproxy_in_flight_requests": 2,
         "guardproxy_client_connections": 6,
         "guardproxy_event_loop_lag_seconds": 0.25,

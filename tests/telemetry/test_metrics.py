@@ -8,8 +8,9 @@ import pytest
 
 from guardproxy.core.values import Attempt, Call, Kind, News, Record, Reply, Target
 from guardproxy.dialects.chat import Chat
+from guardproxy.telemetry.counts import CODES
 from guardproxy.telemetry.exposition import registry_of
-from guardproxy.telemetry.metrics import CODES, Metrics
+from guardproxy.telemetry.metrics import Metrics
 
 UPSTREAMS = ("qwen", "mistral", "llama")
 MODES = ("creative", "balanced", "fast")
@@ -91,6 +92,52 @@ def test_an_ordinary_miss(book):
         "guardproxy_first_token_seconds_sum llama": 0.2,
         "guardproxy_tokens_total llama in": 9,
         "guardproxy_tokens_total llama out": 4,
+    }
+
+
+def test_a_stream_is_timed_between_its_events(book):
+    """Once for each gap, by their average: a long answer counts for more than a short one."""
+    streamed = attempt("llama", Kind.SUCCESS, first=0.1)
+    streamed.events = 5
+    moved = book.moved(record(streamed))
+    assert moved["guardproxy_inter_event_seconds_count llama"] == 4
+    assert moved["guardproxy_inter_event_seconds_sum llama"] == 0.4
+    assert "guardproxy_inter_event_seconds_count llama" not in book.moved(record(attempt("llama", Kind.SUCCESS)))
+
+
+@pytest.mark.parametrize(
+    "cache, event, source, result",
+    [
+        ("hit; ttl=4", "hit", "cache", "hit"),
+        ("fwd=miss; collapsed", "hit", "cache", "collapsed"),
+        ("hit; ttl=-4; detail=stale-if-error", "miss", "stale", "stale"),
+        ("fwd=miss; stored", "miss", "upstream", "miss"),
+        ("fwd=bypass", "", "upstream", "bypass"),
+        ("fwd=request; stored", "", "upstream", "bypass"),
+    ],
+)
+def test_what_the_cache_had(book, cache, event, source, result):
+    told = record(cache=cache, cache_event=event, reply=Reply(200, b"", source=source))
+    told.target = Target("qwen")
+    moved = book.moved(told)
+    assert {n: v for n, v in moved.items() if "lookups" in n} == {f"guardproxy_cache_lookups_total qwen {result}": 1}
+
+
+def test_a_call_of_a_trace_stands_for_those_that_took_as_long(book):
+    """The latest in each bucket; from a graph of durations one gets to a trace, and to a line of the log."""
+    for trace, ended in (("aa" * 16, 3.0), ("bb" * 16, 3.1), ("cc" * 16, 1.2)):
+        one = record(attempt("llama", Kind.SUCCESS, first=0.2), trace=trace, ended=ended)
+        book.metrics.told(one, 1000.0 + ended)
+    found = {
+        (sample.name, sample.labels["le"]): (sample.exemplar.labels["trace_id"][:2], round(sample.exemplar.value, 6))
+        for family in book.metrics.collect()
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert found == {
+        ("guardproxy_request_duration_seconds_bucket", "2.5"): ("bb", 2.1),
+        ("guardproxy_request_duration_seconds_bucket", "0.25"): ("cc", 0.2),
+        ("guardproxy_first_token_seconds_bucket", "0.25"): ("cc", 0.2),
     }
 
 

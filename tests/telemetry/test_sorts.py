@@ -61,6 +61,7 @@ attempts = st.builds(
     started=few([1.0, 1.5]),
     seconds=few([0.25, 1.0]),
     first=few([None, 0.125, 0.5]),
+    events=few([0, 1, 9]),
 )
 records = st.builds(
     Record,
@@ -99,7 +100,7 @@ def test_counts_do_not_depend_on_sorts(told, data):
     plain, sorted_ = Metrics(UPSTREAMS, MODES), Metrics(UPSTREAMS, MODES)
     for record in told * 2:
         plain.told(record)
-        sorted_.told(record, sorted_.sorts.of(record))
+        sorted_.told(record, 1.0, sorted_.sorts.of(record))
         if data.draw(st.booleans()):
             assert counts(sorted_) == counts(plain)
     assert counts(sorted_) == counts(plain)
@@ -141,7 +142,7 @@ def test_paths_that_callers_make_up_do_not_pile_up():
     metrics = Metrics(UPSTREAMS, MODES)
     for number in range(MOST * 3):
         one = record(path=f"/{number}")
-        metrics.told(one, metrics.sorts.of(one))
+        metrics.told(one, 1.0, metrics.sorts.of(one))
     assert len(list(metrics.sorts)) <= MOST
     assert counts(metrics)["guardproxy_requests_total", "{'status': '2xx', 'source': 'upstream'}"] == MOST * 3
 
@@ -164,8 +165,8 @@ def test_after_a_reload_sorts_are_met_anew():
     metrics = Metrics(("llama",), MODES)
     one = record()
     one.attempts = [Attempt("qwen", "x", "200", Kind.SUCCESS, 0.0, 1.0, first=0.5)]
-    metrics.told(one, metrics.sorts.of(one))
+    metrics.told(one, 1.0, metrics.sorts.of(one))
     metrics.know(UPSTREAMS, MODES)
-    metrics.told(one, metrics.sorts.of(one))
+    metrics.told(one, 1.0, metrics.sorts.of(one))
     assert counts(metrics)["llm_requests_total", "{'model': 'qwen'}"] == 1
     assert counts(metrics)["guardproxy_first_token_seconds_count", "{'model': 'qwen'}"] == 1
