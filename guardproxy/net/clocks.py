@@ -36,7 +36,8 @@ class Timeouts:
 class Clocks:
     """Watches one attempt; calls *expired* with the `Fault` when a deadline passes.
 
-    One timer an attempt, set anew only when it goes off: an event costs a comparison, not a timer.
+    One timer an attempt, set anew when it goes off, with the first event, and when the caller reads again: any other
+    event costs a comparison, not a timer.
     """
 
     __slots__ = (
@@ -85,7 +86,9 @@ class Clocks:
 
     def beat(self, now: float) -> None:
         """An event has come."""
-        self._last = now
+        first, self._last = not self._last, now
+        if first:
+            self._hurry()
 
     def plain(self) -> None:
         """It is no stream after all: only the deadline counts."""
@@ -95,6 +98,8 @@ class Clocks:
         """While the caller reads slowly the upstream is not to blame for silence."""
         self._waiting = waiting
         self._last = self._loop.time()
+        if not waiting:
+            self._hurry()
 
     def stop(self) -> None:
         """The attempt is over."""
@@ -102,6 +107,13 @@ class Clocks:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _hurry(self) -> None:
+        """Set the timer anew where it would go off too late for what is waited for now."""
+        due, timer = self._next(), self._timer
+        if timer is not None and timer.when() > due:
+            timer.cancel()
+            self._timer = self._loop.call_at(due, self._check)
 
     def _next(self) -> float:
         if not self._streams or self._waiting:

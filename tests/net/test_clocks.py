@@ -54,3 +54,21 @@ async def test_late_is_told_once_and_the_attempt_goes_on(how, told):
     said = await ran(**how)
     assert len(said) == len(told)
     assert all(word in text for word, text in zip(told, said, strict=True))
+
+
+@pytest.mark.parametrize("slow_reader", [False, True])
+async def test_a_stall_is_noticed_before_the_first_token_would_have_been_due(*, slow_reader):
+    """Once there is an event the pause counts, however late the clock set at the beginning would go off."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    timeouts = Timeouts(first_token=Seconds(0.1 if slow_reader else 60), stall=Seconds(0.2), total=Seconds(600))
+    clocks = Clocks("llama", timeouts, loop.time() + 600, loop, streams=True)
+    clocks.start(over.set_result)
+    clocks.beat(loop.time())
+    if slow_reader:  # the timer goes off meanwhile, and is set for the deadline
+        clocks.suspend(waiting=True)
+        await asyncio.sleep(0.3)
+        assert not over.done()
+        clocks.suspend(waiting=False)
+    fault = await asyncio.wait_for(over, 20)
+    assert "timeouts.stall" in fault.message
