@@ -28,6 +28,8 @@ class Scan(Protocol):
     """Why nothing can become of it, as found by whoever watches."""
     done: bool
     """Whether the stream has said itself that it is over."""
+    broken: bool
+    """Whether it carried an event that nobody can read: relayed as it came, but no sign of health, and not kept."""
 
     def feed(self, chunk: bytes) -> int:
         """Take what has come; tell how many events with content it ended."""

@@ -207,6 +207,8 @@ class Fault:
     committed: bool = False
     """Whether the caller has seen bytes of this attempt: then nothing can be tried again."""
     first: float = 0.0
+    again: bool = True
+    """Whether the same upstream may be asked once more; one that broke HTTP or redirected would only do it again."""
 
     @property
     def label(self) -> str:

@@ -256,6 +256,10 @@ class _Pursuit:
         retry, now = self.rules.retry, self.now
         if self.retries >= retry.attempts or now >= self.call.deadline:
             return False
+        if type(outcome) is Fault and not outcome.again:
+            self.places = [place for place in self.places if place.upstream != target.upstream]
+            if not self.places:
+                return False
         self.places.sort(key=lambda place: place.upstream == target.upstream)  # stable: who failed goes last
         upstream = next((p for p in self.places if self.rules.available(p.upstream, now)), self.places[0]).upstream
         again = any(attempt.upstream == upstream for attempt in self.record.attempts)

@@ -165,7 +165,7 @@ class Events(_Relay):
         self._scan.close()
         if self._scan.complete():
             self._outlet.end()
-            return self._done(now, Kind.SUCCESS)
+            return self._done(now, Kind.FAILURE if self._scan.broken else Kind.SUCCESS)
         if (error := self._scan.error) is not None:
             self._outlet.end()  # the upstream has told the caller itself
             status = inner_status(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, final
@@ -159,7 +160,9 @@ class Upstream:
         """Say what happened, in the name of this upstream."""
         retry_after = 1.0 if code == "overloaded" else None
         message = f"upstream {self.name!r} {what}"
-        return Fault(self._clock(), code, message, status=status, kind=kind, retry_after=retry_after, sent=sent)
+        fault = Fault(self._clock(), code, message, status=status, kind=kind, retry_after=retry_after, sent=sent)
+        fault.again = code != "upstream_protocol"  # bad HTTP is not bad luck
+        return fault
 
     # -- within
 
@@ -203,7 +206,9 @@ class Upstream:
             if isinstance(error, OSError) and error.errno in _OUT_OF:
                 return self._overloaded(f"could not be connected to: {explain(error)} on this side")
             what = f"could not be connected to ({self._shown}): {explain(error)}"
-            return self.fault("upstream_unreachable", what, sent=False)
+            fault = self.fault("upstream_unreachable", what, sent=False)
+            fault.again = not isinstance(error, ssl.SSLError)  # a certificate does not mend itself meanwhile
+            return fault
         except asyncio.CancelledError:
             connection.drop()  # uvloop does not tell a protocol of its end that was made in this very round
             raise

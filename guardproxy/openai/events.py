@@ -104,6 +104,12 @@ def payloads(body: bytes) -> list[bytes]:
     return reader.feed(body) + reader.close()
 
 
+def braced(payload: bytes) -> bool:
+    """Whether *payload* can be an object at all: a look at both ends costs nothing, decoding every event would."""
+    payload = payload.strip()
+    return payload[:1] == b"{" and payload[-1:] == b"}"
+
+
 def event(doc: object) -> bytes:
     """One event that carries *doc* as JSON."""
     return b"data: " + dumps(doc) + b"\n\n"

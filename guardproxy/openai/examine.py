@@ -23,6 +23,8 @@ ENDED = frozenset(("stop", "tool_calls", "function_call", "eos_token", "stop_seq
 """Finish reasons that say that the model had said what it had to say."""
 INFLATED = 64 << 20
 """Bytes that a compressed answer may become."""
+_BOMB = b"too large"
+"""Stands for a body that was not unpacked to its end."""
 
 
 def examine(upstream: str, answer: Answer, language: Language) -> Answer | Fault:
@@ -31,7 +33,7 @@ def examine(upstream: str, answer: Answer, language: Language) -> Answer | Fault
     if 200 <= status < 300:
         return _success(upstream, answer, language)
     if status < 400:
-        return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed")
+        return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed", again=False)
     body = _plain(answer) or b""
     try:
         doc = loads(body)
@@ -67,6 +69,9 @@ def _success(upstream: str, answer: Answer, language: Language) -> Answer | Faul
     body = _plain(answer)
     if body is None:
         return _bad(upstream, answer, "sent a compressed body that cannot be read, though none was asked for")
+    if body is _BOMB:
+        what = f"sent {len(answer.body)} bytes that unpack to more than {INFLATED}, though none was asked for"
+        return _bad(upstream, answer, what, again=False)
     events = language.is_stream(answer.headers)
     try:
         doc = language.assemble(body) if events else loads(body)
@@ -109,7 +114,7 @@ def _error(answer: Answer, status: int, doc: Any, plain: bytes, language: Langua
 
 
 def _plain(answer: Answer) -> bytes | None:
-    """The body without its content coding, within bounds; None where that cannot be had."""
+    """The body without its content coding; None where that cannot be had, `_BOMB` where it would be too large."""
     coding = (value(answer.headers, b"content-encoding") or b"identity").strip().lower()
     if coding == b"identity":
         return answer.body
@@ -120,8 +125,8 @@ def _plain(answer: Answer) -> bytes | None:
         body = inflate.decompress(answer.body, INFLATED)
     except zlib.error:
         return None
-    return body if inflate.eof else None
+    return body if inflate.eof else _BOMB if inflate.unconsumed_tail else None
 
 
-def _bad(upstream: str, answer: Answer, what: str) -> Fault:
-    return Fault(answer.at, "upstream_protocol", f"upstream {upstream} {what}", first=answer.first)
+def _bad(upstream: str, answer: Answer, what: str, *, again: bool = True) -> Fault:
+    return Fault(answer.at, "upstream_protocol", f"upstream {upstream} {what}", first=answer.first, again=again)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from guardproxy.openai.events import braced
 from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Follow:
         "_read",
         "_telling",
         "_watch",
+        "broken",
         "done",
         "error",
         "events",
@@ -77,7 +79,7 @@ class Follow:
         self._read = read
         self._watch = watch
         self.events = 0
-        self.done = False
+        self.done = self.broken = False
         self.finished = False
         self.error: dict[str, Any] | None = None
         self.usage: dict[str, Any] | None = None
@@ -101,12 +103,14 @@ class Follow:
 
     def keepable(self) -> bool:
         """Whether it is complete and ended of itself."""
-        return self.complete() and self.finished
+        return not self.broken and self.complete() and self.finished
 
     def _take(self, payload: bytes) -> None:
         if self.done or not payload:
             return
         told = CONTENT
+        if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
+            self.broken = True
         if self._telling.search(payload) is not None:
             told = self._decode(payload)
         self.events += told.content
@@ -122,6 +126,7 @@ class Follow:
         try:
             doc = loads(payload)
         except ValueError:
+            self.broken = True
             return CONTENT  # a malformed event is relayed as it is; it ends nothing
         return self._read(doc) if isinstance(doc, dict) else CONTENT
 

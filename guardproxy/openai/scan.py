@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai.envelope import error_in
-from guardproxy.openai.events import DONE, Reader
+from guardproxy.openai.events import DONE, Reader, braced
 from guardproxy.openai.examine import ENDED
 from guardproxy.openai.strict import loads
 
@@ -26,7 +26,9 @@ _TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:)'
 class Scan:
     """What a stream of completion chunks has told so far; *choices* are expected to finish."""
 
-    __slots__ = ("_choices", "_reader", "_watch", "done", "error", "events", "finished", "first", "hopeless", "usage")
+    __slots__ = (
+        "_choices", "_reader", "_watch", "broken", "done", "error", "events", "finished", "first", "hopeless", "usage",
+    )  # fmt: skip
 
     def __init__(self, choices: int = 1, watch: Watcher | None = None) -> None:
         self._reader = Reader()
@@ -34,7 +36,7 @@ class Scan:
         self.hopeless = ""
         self._choices = choices
         self.events = 0
-        self.done = False
+        self.done = self.broken = False
         self.error: dict[str, Any] | None = None
         self.finished: dict[int, str] = {}
         self.first: bytes | None = None
@@ -58,7 +60,12 @@ class Scan:
 
     def keepable(self) -> bool:
         """Whether it is complete and every choice ended of itself."""
-        return self.complete() and len(self.finished) >= self._choices and ENDED.issuperset(self.finished.values())
+        return (
+            not self.broken
+            and self.complete()
+            and len(self.finished) >= self._choices
+            and ENDED.issuperset(self.finished.values())
+        )
 
     def _take(self, payload: bytes) -> None:
         if self.done:
@@ -71,6 +78,8 @@ class Scan:
         self.events += 1
         if self.first is None:
             self.first = payload
+        if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
+            self.broken = True
         if _TELLING.search(payload) is not None:
             self._decode(payload)
         if self._watch is not None and not self.hopeless:
@@ -80,6 +89,7 @@ class Scan:
         try:
             doc = loads(payload)
         except ValueError:
+            self.broken = True
             return  # a malformed event is relayed as it is; without a finish reason it is no end
         if not isinstance(doc, dict):
             return

@@ -154,6 +154,8 @@ class Raw:
         self.url = ""
         self.errors: list[BaseException] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.down: Callable[[], None] = lambda: None
+        """Listen no more."""
 
     async def play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -181,6 +183,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Raw]:
     raw = Raw(script)
+    server: asyncio.AbstractServer
     if path:
         server = await asyncio.start_unix_server(raw.play, path)
         raw.url = f"unix:{path}"
@@ -189,6 +192,7 @@ async def serve(
         raw.port = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         raw.url = f"{'https' if tls else 'http'}://{shown}:{raw.port}"
+    raw.down = server.close
     try:
         yield raw
     finally:
