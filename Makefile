@@ -25,6 +25,7 @@ fix: $(STAMP) ## let ruff mend what it can
 
 docs: $(STAMP) ## write the reference of the settings, and the schema for editors, anew
 	$(BIN)/python -m guardproxy.config.publish > config/guardproxy.schema.json && $(BIN)/python -m guardproxy.config.reference > docs/configuration.md
+	$(BIN)/python -m tests.faults.page > docs/faults.md
 
 bench: $(STAMP) ## what the hop costs on this machine
 	$(BIN)/python -m bench

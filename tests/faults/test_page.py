@@ -1,0 +1,21 @@
+"""docs/faults.md says what the list and the tests say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.faults.catalogue import ROWS
+from tests.faults.page import PAGE
+
+
+def test_the_page_is_in_step():
+    """`make docs` writes it anew; it names a test for every row that has one."""
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.faults.page"], cwd=PAGE.parents[1], capture_output=True, text=True, check=True
+    )
+    assert made.stdout == PAGE.read_text(), "run `make docs`"
+
+
+def test_the_list_is_whole():
+    assert list(ROWS) == list(range(1, 98))
