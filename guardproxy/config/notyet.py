@@ -27,9 +27,7 @@ def _shadow(value: Any) -> bool:
 TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
     (("shared", "url"), lambda v: v is not None, "a shared store is not yet supported: leave it null"),
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
-    (("downshift", "scope"), lambda v: v == "upstream", "a downshift per upstream is not yet supported: use global"),
     (("cache", "stale_while_revalidate_seconds"), _positive, "revalidation is not yet supported: leave it 0"),
-    (("upstreams", "*", "capabilities"), bool, "capabilities are not yet supported: leave them out"),
     (("json_guard", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
     (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
     (("cache", "enabled"), _shadow, "shadow is not yet supported: use true or false"),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from guardproxy.config import registry, settings
 from guardproxy.config.places import upstream_url, web_url
-from guardproxy.guards import breaker, cache, health, modes, schema
+from guardproxy.guards import breaker, cache, health, modes, schema, throttle
 from guardproxy.net.clocks import Timeouts
+from guardproxy.openai import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +162,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (settings.Upstream, "ca_file"): Rule(check=_filled),
     (settings.Upstream, "client_cert"): Rule(check=_filled),
     (settings.Upstream, "headers"): Rule(check=_sent_header, values=_header_value),
-    (settings.Upstream, "capabilities"): Rule(check=_filled),
+    (settings.Upstream, "capabilities"): Rule(check=needs.check, pattern=needs.PATTERN),
     (Timeouts, "connect"): _SPAN,
     (Timeouts, "first_token"): _SPAN,
     (Timeouts, "stall"): _SPAN,
@@ -188,6 +189,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (modes.Settings, "field"): Rule(check=_filled),
     (modes.Settings, "recovery_seconds"): _WAIT,
     (modes.Settings, "dwell_seconds"): _WAIT,
+    (modes.Settings, "canary"): Rule(minimum=0, maximum=1),
     (schema.Settings, "max_retries"): Rule(minimum=0, maximum=100),
     (schema.Settings, "max_tokens_limit"): Rule(minimum=1),
     (schema.Settings, "backoff_base"): Rule(minimum=0, maximum=3600),
@@ -196,6 +198,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (schema.Declared, "file"): Rule(check=_filled),
     **{(breaker.Settings, key): rule for key, rule in _CIRCUIT.items()},
     **{(breaker.Override, key): rule for key, rule in _CIRCUIT.items()},
+    (throttle.Settings, "max_seconds"): _SPAN,
     (cache.Settings, "max_size"): Rule(minimum=1, maximum=1 << 30),
     (cache.Settings, "max_bytes"): Rule(minimum=1, maximum=1 << 50),
     (cache.Settings, "ttl_seconds"): _SPAN,

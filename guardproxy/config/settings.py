@@ -21,6 +21,7 @@ from guardproxy.guards.health import Settings as Health
 from guardproxy.guards.modes import Mode
 from guardproxy.guards.modes import Settings as Downshift
 from guardproxy.guards.schema import Settings as JsonGuard
+from guardproxy.guards.throttle import Settings as Throttle
 from guardproxy.net.clocks import Timeouts
 
 _LISTEN: Final = Address("127.0.0.1", 8000)
@@ -58,7 +59,9 @@ class Upstream:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Header fields set on every request to it."""
     capabilities: tuple[str, ...] = ()
-    """What it can do besides text."""
+    """What it can do: ``text``, ``tools``, ``schema``, ``vision``, ``context=N`` tokens; none: everything.
+
+    No call is moved to a mode whose upstream cannot serve it."""
     structured_output: Enforced = "none"
     """How its engine is told of the schema that an answer has to satisfy, besides what the caller wrote: in which
     field, or in the conversation (``prompt``, for engines that enforce nothing); `guardproxy check --probe` says."""
@@ -145,7 +148,8 @@ class Route:
     cache: bool = True
     """Whether their answers are kept."""
     guards: tuple[str, ...] | None = None
-    """The only guards that they pass, of ``modes``, ``json``, ``cache``, ``health``, ``breaker``; null: all."""
+    """The only guards that they pass, of ``modes``, ``json``, ``cache``, ``health``, ``throttle``,
+    ``breaker``; null: all."""
 
 
 @final
@@ -202,6 +206,8 @@ class Config:
     """How answers that have to be JSON are judged."""
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     """When a failing upstream is left alone."""
+    throttle: Throttle = field(default_factory=Throttle)
+    """How an upstream is treated that asks for less."""
     cache: Cache = field(default_factory=Cache)
     """Which answers are given again."""
     health: Health = field(default_factory=Health)

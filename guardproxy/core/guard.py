@@ -87,6 +87,11 @@ class Guard:
         del upstream, now
         return True
 
+    def why(self, upstream: str, now: float) -> str:
+        """Why *upstream* is not available, in a word."""
+        del upstream, now
+        return self.refuses
+
     def due(self, upstream: str, now: float) -> bool:
         """Whether asking *upstream* would prove something that this guard waits for; changes nothing."""
         del upstream, now
@@ -128,7 +133,7 @@ class Parts:
 
     def why(self, upstream: str, now: float) -> str:
         """The reason of the last guard that would not let *upstream* be asked: the one that can also refuse it."""
-        return next((g.refuses for g in reversed(self.guards) if not g.available(upstream, now)), "")
+        return next((g.why(upstream, now) for g in reversed(self.guards) if not g.available(upstream, now)), "")
 
     def due(self, upstream: str, now: float) -> bool:
         """Whether any guard waits for a probe of *upstream*."""

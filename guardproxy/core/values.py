@@ -111,6 +111,8 @@ class Call:
     """What the same call of somebody else has here too, so that they share one answer; empty: shared with nobody."""
     deadline: float = float("inf")
     """When the call must be over (the loop's clock)."""
+    tried: int = 0
+    """How often the caller has tried before by himself."""
     named_mode: bool = False
     """Whether the caller named the mode, rather than the upstream that serves it."""
 
@@ -231,6 +233,8 @@ class Refusal:
     """When asking may help again (the loop's clock)."""
     soft: bool = False
     """Whether the target may still be asked where nobody else is left."""
+    brief: bool = False
+    """Whether waiting until then is better than an error, where nobody else is left."""
 
 
 @final

@@ -25,10 +25,13 @@ _WAITS = (b"retry-after", b"retry-after-ms")
 _JSON = (b"Content-Type", b"application/json")
 
 
-def nobody_left(call: Call, until: float, now: float) -> Reply:
-    """Every circuit that the call could use is open."""
+def nobody_left(call: Call, until: float, now: float, *, busy: bool = False) -> Reply:
+    """Every circuit that the call could use is open; *busy*: somebody is well, and only has enough to do."""
     wait = min(max(ceil(until - now), 1), SOON) if until < float("inf") else SOON
     names = ", ".join(dict.fromkeys(target.upstream for target in call.targets))
+    if busy:
+        message = f"nobody is left to ask: {names} cannot take more calls for {wait} s"
+        return _error(call, 503, "overloaded", message, [(b"Retry-After", b"%d" % wait)])
     message = f"nobody is left to ask: the circuit of {names} is open; the next probe is due in {wait} s"
     return _error(call, 503, "circuit_open", message, [(b"Retry-After", b"%d" % wait), _NO_RETRY])
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from guardproxy.core.steps import Pause, Step
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
-from guardproxy.flow import refusals
+from guardproxy.flow import again, refusals, replies
 from guardproxy.flow.share import joined
 from guardproxy.openai.fields import downward
 
@@ -64,8 +64,8 @@ class _Pursuit:
     """What one call has come to so far."""
 
     __slots__ = (
-        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "turned",
-        "under_way", "until", "unwatched",
+        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "soon", "turned",
+        "under_way", "until", "unwatched", "waited",
     )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
@@ -88,6 +88,10 @@ class _Pursuit:
         """Whether that has been refused, and so nobody reads along any more."""
         self.until = float("inf")
         """When the first of those that refused may be asked again."""
+        self.soon = float("inf")
+        """When the first of those may be that refused only for a moment."""
+        self.waited = 0.0
+        """Seconds spent on waiting for them."""
 
     def relayed(self) -> Story[Reply]:
         """Ask once, guarded by nobody: a path whose meaning is not known here."""
@@ -99,12 +103,16 @@ class _Pursuit:
     def guarded(self) -> Story[Reply]:
         """Ask around until something can be answered."""
         record = self.record
-        while (chosen := self._choose()) is not None:
+        while True:
+            if (chosen := self._choose()) is None:
+                if (yield from self._waited()):
+                    continue
+                break
             target, tokens = chosen
             record.retries = self.retries
             outcome = yield from self._ask(target, tokens)
             if type(outcome) is Relayed:
-                return self._sent(outcome)
+                return replies.sent(outcome, self.record)
             if type(outcome) is Answer and outcome.kind in _ANSWERED:
                 verdict = self._verdict(outcome)
                 if verdict is None or verdict.note is None:
@@ -122,11 +130,14 @@ class _Pursuit:
             if not (yield from self._another_try(outcome, target)):
                 break
         return self._rescued() or (
-            refusals.nobody_left(self.call, self.until, self.now) if self.last is None else self._final(self.last)
+            refusals.nobody_left(self.call, self.until, self.now, busy=self.soon < float("inf"))
+            if self.last is None
+            else self._final(self.last)
         )
 
     def _choose(self) -> tuple[Target, list[Any]] | None:
         """The first place where every guard permits an attempt; advice is heard while anybody is left."""
+        self.soon = float("inf")
         for permit in (self.rules.permit, self.rules.insist):
             advised = False
             why = self.last.label if self.last is not None else "invalid_model_output" if self.escalated else ""
@@ -140,9 +151,20 @@ class _Pursuit:
                 advised |= tokens.soft
                 if tokens.until < self.until and not tokens.soft:
                     self.until = tokens.until
+                if tokens.until < self.soon and tokens.brief:
+                    self.soon = tokens.until
             if not advised:
                 break
         return None
+
+    def _waited(self) -> Story[bool]:
+        """Wait for the first of those that refused only for a moment, if it is worth it."""
+        wait = again.before_busy(self.rules, self.call, self.soon, self.waited, self.now)
+        if wait is None:
+            return False
+        self.waited += wait
+        self.now = yield Pause(wait)
+        return True
 
     def _ask(self, target: Target, tokens: list[Any] | None) -> Story[Outcome]:
         """Ask once. Every permit is given back exactly once, even if the caller goes away meanwhile."""
@@ -210,21 +232,7 @@ class _Pursuit:
                 self.record.parse_failures.append(self.record.attempts[-1].upstream)
             if verdict.answer is not None:
                 answer = verdict.answer
-        call, dialect = self.call, self.call.dialect
-        events = dialect is not None and dialect.is_stream(answer.headers)
-        if call.whole and call.stream is not events and dialect is not None:
-            # it came as events and the caller wants it in one piece, or the other way round
-            answer = dialect.mend(call, answer, [None] * len(dialect.texts(answer.doc)))
-            events = call.stream
-        self.record.usage = None if dialect is None else dialect.usage(answer.doc)
-        return Reply(
-            answer.status,
-            answer.body,
-            downward(answer.headers),
-            source="upstream",
-            events=events,
-            keepable=answer.keepable,
-        )
+        return replies.accepted(self.call, answer, self.record)
 
     def _ask_again(self, answer: Answer, verdict: Verdict) -> Story[bool]:
         """Put what is wrong into the conversation and wait; False once that has been done often enough."""
@@ -253,33 +261,20 @@ class _Pursuit:
 
     def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
         """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""
-        retry, now = self.rules.retry, self.now
-        if self.retries >= retry.attempts or now >= self.call.deadline:
-            return False
         if type(outcome) is Fault and not outcome.again:
             self.places = [place for place in self.places if place.upstream != target.upstream]
             if not self.places:
                 return False
         self.places.sort(key=lambda place: place.upstream == target.upstream)  # stable: who failed goes last
-        upstream = next((p for p in self.places if self.rules.available(p.upstream, now)), self.places[0]).upstream
-        again = any(attempt.upstream == upstream for attempt in self.record.attempts)
-        wait = self.rules.dice() * retry.base * 2.0**self.retries if again else 0.0
-        if again and upstream == target.upstream and outcome.retry_after is not None:
-            wait = max(wait, outcome.retry_after)
-        if now + wait >= self.call.deadline or wait > refusals.PATIENCE or not self.rules.budgets[upstream].take(now):
+        wait = again.before_another(
+            self.rules, self.call, self.record, self.places, target, outcome, self.retries, self.now
+        )
+        if wait is None:
             return False
         self.retries += 1
         if wait:
             self.now = yield Pause(wait)
         return True
-
-    def _sent(self, outcome: Relayed) -> Reply:
-        """It has left already; what was kept of it is there for the guards to look at."""
-        self.record.usage = outcome.usage
-        body = outcome.body
-        keepable = outcome.keepable and body is not None
-        headers = downward(outcome.headers) if keepable else []
-        return Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
 
     def _rescued(self) -> Reply | None:
         return self.rules.rescue(self.asked, self.record, self.now)
@@ -290,4 +285,4 @@ class _Pursuit:
             return refusals.passed_on(outcome, downward(outcome.headers))
         if type(outcome) is Fault:
             return refusals.failed(self.call, outcome)
-        return self._sent(outcome)
+        return replies.sent(outcome, self.record)

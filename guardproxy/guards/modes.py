@@ -1,14 +1,10 @@
 """Move calls to a lower mode while the model of a higher one is not well.
 
-Here belongs the *ceiling* (the highest mode there is to be had at present) and the choice of places for a call.
-Whether an upstream is available is the breaker's and health's knowledge, asked for through a function.
+Here belongs the choice of places for a call: which mode, which others after it, who of them could serve it at all.
+The *ceiling* (the highest mode there is to be had at present) is `core.ceiling`'s.  Whether an upstream is available
+is the breaker's and health's knowledge, asked for through a function; why it should be left alone is heard from them.
 
-| event | ceiling |
-|---|---|
-| the circuit of the ceiling mode's own upstream opens | falls a step, and further while the next one's is open too |
-| that circuit closes | rises a step, `recovery_seconds` later and as long after the last change |
-| the same within `dwell_seconds` after a rise | falls when they are over: until then the circuit alone moves calls |
-| held by hand | stands there until it is let go; what happens meanwhile is heeded then |
+With ``scope: upstream`` each mode but the last has a ceiling of its own, of two steps: itself, and away from itself.
 """
 
 from __future__ import annotations
@@ -16,12 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from guardproxy.core.ceiling import Ceiling
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import News, Reply, Target
+from guardproxy.openai.needs import needs, read, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from guardproxy.core.guard import Parts
     from guardproxy.core.values import Call, Record
@@ -55,78 +53,8 @@ class Settings:
     """Seconds between two automatic changes of the ceiling at the least, further falls of an outage aside."""
     scope: Literal["global", "upstream"] = "global"
     """``global``: one ceiling for all calls; ``upstream``: only calls of the mode that is ill are moved."""
-
-
-@final
-class Ceiling:
-    """The highest mode to be had: an index into the modes, 0 being the highest. Pure: the caller brings the time."""
-
-    __slots__ = ("_changed", "_fell", "_ill", "_well", "_why", "held", "own", "settings", "upstreams")
-
-    def __init__(self, upstreams: list[str], settings: Settings) -> None:
-        self.upstreams = upstreams
-        self.settings = settings
-        self.own = 0
-        """Where it stands of itself."""
-        self.held: int | None = None
-        """Where it is held by hand."""
-        self._ill: dict[str, str] = {}
-        self._well: dict[str, float] = {}
-        self._changed = float("-inf")
-        self._fell = False
-        self._why = ""
-
-    def __repr__(self) -> str:
-        return f"<Ceiling {self.at}{' held' if self.held is not None else ''}, ill: {', '.join(self._ill) or 'nobody'}>"
-
-    @property
-    def at(self) -> int:
-        """Where it stands."""
-        return self.own if self.held is None else self.held
-
-    @property
-    def reason(self) -> str:
-        """Why it does not stand at the top."""
-        if self.held is not None:
-            return "manual"
-        return self._why if self.own else ""
-
-    def falls_ill(self, upstream: str, reason: str) -> None:
-        """There is a reason to keep calls away from *upstream*."""
-        self._ill[upstream] = reason
-
-    def gets_well(self, upstream: str, now: float) -> None:
-        """The reason has gone."""
-        if self._ill.pop(upstream, None) is not None:
-            self._well[upstream] = now
-
-    def move(self, now: float) -> int:
-        """Take one step if one is due: 1 down, -1 up, 0 none."""
-        settings = self.settings
-        if self.upstreams[self.own] in self._ill:
-            dwelt = now - self._changed >= settings.dwell_seconds
-            if self.own + 1 >= len(self.upstreams) or not (dwelt or self._fell):
-                return 0
-            self._why = self._ill[self.upstreams[self.own]]
-            self.own += 1
-            self._changed, self._fell = now, True
-            return 1
-        if self.own == 0:
-            return 0
-        above = self.upstreams[self.own - 1]
-        since = max(self._changed, self._well.get(above, float("-inf")))
-        if above in self._ill or now - since < max(settings.recovery_seconds, settings.dwell_seconds):
-            return 0
-        self.own -= 1
-        self._changed, self._fell = now, False
-        return -1
-
-    def rises_in(self, now: float) -> float | None:
-        """Seconds to the next rise, where one is under way."""
-        if self.own == 0 or self.upstreams[self.own - 1] in self._ill:
-            return None
-        since = max(self._changed, self._well.get(self.upstreams[self.own - 1], float("-inf")))
-        return max(0.0, since + max(self.settings.recovery_seconds, self.settings.dwell_seconds) - now)
+    canary: float = 0.0
+    """Share of calls that go to their own mode already while the ceiling is on its way back to it, 0 <= x <= 1."""
 
 
 @final
@@ -136,7 +64,7 @@ class Modes(Guard):
     name = "modes"
     needed = True  # it is the one that says where calls go; to skip it is to forbid a downshift
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- whoever chooses places has to ask around
         self,
         settings: Settings,
         modes: Mapping[str, Mode],
@@ -146,6 +74,8 @@ class Modes(Guard):
         available: Callable[[str, float], bool],
         due: Callable[[str, float], bool],
         why: Callable[[str, float], str] = lambda _upstream, _now: "",
+        dice: Callable[[], float] = lambda: 0.5,
+        capabilities: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.settings = settings
         self.names = list(modes)
@@ -155,9 +85,16 @@ class Modes(Guard):
         self._available = available
         self._due = due
         self._why = why
+        self._dice = dice
+        self._able = {name: read(words) for name, words in (capabilities or {}).items() if words}
+        """What upstreams can do that do not do everything."""
         self._index = {name: index for index, name in enumerate(self.names)}
         self._upstreams = [mode.upstream for mode in modes.values()]
         self.ceiling = Ceiling(self._upstreams, settings) if modes else None
+        self._shelters: dict[str, Ceiling] = {}
+        """With ``scope: upstream``: each mode's own ceiling."""
+        if settings.scope == "upstream":
+            self._shelters = {name: Ceiling((modes[name].upstream, ""), settings) for name in self.names[:-1]}
         self._targets = {(asked, given): self._target(asked, given) for asked in self.names for given in self.names}
         self._plain = {name: (Target(name, model),) for name, model in self._models.items()}
         self._well = {asked: self._order(index) for index, asked in enumerate(self.names)}
@@ -170,7 +107,9 @@ class Modes(Guard):
             call.targets = self._plain[call.upstream]
             return call
         index = self._index[asked]
-        top = ceiling.at
+        top, reason = ceiling.at, ceiling.reason
+        if self._shelters and (shelter := self._shelters.get(asked)) is not None and shelter.own and index >= top:
+            top, reason = index + 1, shelter.reason
         fixed = call.fixed or self.name in call.skip
         if fixed and ceiling.held is not None and index < top:
             message = f"mode {asked} is not to be had: the ceiling is held at {self.names[top]} by hand"
@@ -179,33 +118,35 @@ class Modes(Guard):
         if fixed or (not self._automatic and index >= top):
             call.targets = (self._targets[asked, asked],)
             return call
-        if index >= top and self._available(call.upstream, now):
+        if (index >= top or self._canary(ceiling, call.upstream)) and self._available(call.upstream, now):
             call.targets = self._well[asked]
-            return call
-        call.targets = self._places(ceiling, asked, max(index, top), now)
+        else:
+            call.targets = self._places(ceiling, asked, max(index, top), reason, now)
+        if self._able:
+            call.targets = self._fitting(call)
         return call
 
     def hear(self, news: News, now: float) -> News | None:
-        """The circuit of an upstream has changed; or the ceiling has, and may have further to go."""
+        """There is a reason to keep calls away from an upstream, or none any more; or the ceiling has moved."""
         ceiling = self.ceiling
         if ceiling is None or not self._automatic:
             return None
-        if news.what == "circuit":
-            if news.new == "closed":
-                ceiling.gets_well(news.subject, now)
-            else:
-                ceiling.falls_ill(news.subject, "slow" if news.reason == "slow" else "circuit_open")
+        if (well := _WELL.get(news.what)) is not None:
+            for one in (ceiling, *self._shelters.values()):
+                if news.new == well:
+                    one.gets_well(news.subject, news.what, now)
+                else:
+                    one.falls_ill(news.subject, news.what, _reason(news))
         elif news.what != "ceiling":
             return None
-        return self._moved(ceiling, now) if ceiling.held is None else None
+        return self._next(now)
 
     def tick(self, now: float) -> Iterable[News]:
-        """A rise, or a fall that had to wait."""
-        ceiling = self.ceiling
-        if ceiling is None or ceiling.held is not None or not self._automatic:
-            return ()
-        news = self._moved(ceiling, now)
-        return () if news is None else (news,)
+        """Rises, and falls that had to wait."""
+        moved: list[News] = []
+        while (news := self._next(now)) is not None:
+            moved.append(news)
+        return moved
 
     def inherit(self, old: Guard) -> None:
         """The ceiling, where the modes are the same."""
@@ -213,7 +154,11 @@ class Modes(Guard):
             return
         if old.names == self.names and old.ceiling.upstreams == self.ceiling.upstreams:
             self.ceiling = old.ceiling
-            self.ceiling.settings = self.settings
+            self._shelters = {name: old._shelters.get(name, new) for name, new in self._shelters.items()}  # noqa: SLF001 -- its own kind
+            for ceiling in (self.ceiling, *self._shelters.values()):
+                ceiling.settings = self.settings
+            if self._shelters:
+                self.ceiling.own = 0
 
     def hold(self, mode: str | None, now: float) -> News | None:
         """Hold the ceiling at *mode* by hand, or let go (None)."""
@@ -227,7 +172,7 @@ class Modes(Guard):
         return News(now, "ceiling", "ceiling", self.names[old], self.names[ceiling.at], "manual")
 
     def state(self, now: float) -> dict[str, Any]:
-        """The ceiling and its reason."""
+        """The ceiling and its reason; with ``scope: upstream`` also who is away from his own mode."""
         ceiling = self.ceiling
         if ceiling is None:
             return {"ceiling": None, "modes": []}
@@ -235,14 +180,21 @@ class Modes(Guard):
         told["reason"] = ceiling.reason or None
         told["held"] = ceiling.held is not None
         told["rises_in"] = None if (left := ceiling.rises_in(now)) is None else round(left, 3)
+        if self._shelters:
+            told["away"] = {name: one.reason for name, one in self._shelters.items() if one.own}
         return told
+
+    def _canary(self, ceiling: Ceiling, upstream: str) -> bool:
+        """Whether a call is one of the few that go to their mode before the ceiling has risen to it."""
+        share = self.settings.canary
+        return share > 0.0 and ceiling.held is None and not ceiling.why(upstream) and self._dice() < share
 
     def _order(self, index: int) -> list[Target]:
         """The places of a mode that is to be had: itself, those below it, those above it."""
         order = (*range(index, len(self.names)), *range(index - 1, -1, -1))
         return [self._targets[self.names[index], self.names[given]] for given in order]
 
-    def _places(self, ceiling: Ceiling, asked: str, start: int, now: float) -> list[Target]:
+    def _places(self, ceiling: Ceiling, asked: str, start: int, reason: str, now: float) -> list[Target]:
         """The effective mode first: as a probe what was asked for, else the highest at or below the ceiling."""
         index = self._index[asked]
         order = [*range(start, len(self.names)), *range(start - 1, -1, -1)]
@@ -250,25 +202,64 @@ class Modes(Guard):
         if self._due(self._upstreams[index], now) and ceiling.held is None:
             order.remove(index)
             order.insert(0, index)
-        reason = ceiling.reason if start > index else self._why(self._upstreams[index], now) or "circuit_open"
+        if start <= index:
+            reason = self._why(self._upstreams[index], now) or "circuit_open"
         places = [self._targets[asked, self.names[given]] for given in order]
         first = places[0]
         if first.moved_from:
             places[0] = replace(first, reason=reason)
         return places
 
-    def _moved(self, ceiling: Ceiling, now: float) -> News | None:
+    def _fitting(self, call: Call) -> Sequence[Target]:
+        """The places whose models can serve what is asked for; the one that was asked for is the caller's choice."""
+        wanted = needs(call.doc, schema=bool(call.wants_schema))
+        size = tokens(call.doc, len(call.body))
+        places = [place for place in call.targets if not place.moved_from or self._fits(place.upstream, wanted, size)]
+        first = call.targets[0]
+        if places[0].moved_from and first.reason:
+            places[0] = replace(places[0], reason=first.reason)
+        return places
+
+    def _fits(self, upstream: str, wanted: frozenset[str], size: int) -> bool:
+        can, room = self._able.get(upstream, _ALL)
+        return (can is None or wanted <= can) and not 0 < room < size
+
+    def _next(self, now: float) -> News | None:
+        """One step of one ceiling, if one is due."""
+        ceiling = self.ceiling
+        if ceiling is None or ceiling.held is not None or not self._automatic:
+            return None
+        if not self._shelters:
+            return self._moved(ceiling, self.names, "ceiling", now)
+        for index, (name, shelter) in enumerate(self._shelters.items()):
+            if (news := self._moved(shelter, self.names[index : index + 2], name, now)) is not None:
+                return news
+        return None
+
+    @staticmethod
+    def _moved(ceiling: Ceiling, names: Sequence[str], subject: str, now: float) -> News | None:
         old, why = ceiling.own, ceiling.reason
         step = ceiling.move(now)
         if not step:
             return None
-        reason = ceiling.reason if step > 0 else why
-        return News(now, "ceiling", "ceiling", self.names[old], self.names[ceiling.own], reason)
+        return News(now, "ceiling", subject, names[old], names[ceiling.own], ceiling.reason if step > 0 else why)
 
     def _target(self, asked: str, given: str) -> Target:
         mode = self._modes[given]
         moved = asked if given != asked else ""
         return Target(mode.upstream, self._models[mode.upstream], given, mode.params, mode.caps, moved)
+
+
+_ALL: tuple[frozenset[str] | None, int] = (None, 0)
+_WELL = {"circuit": "closed", "throttle": "open", "load": "well"}
+"""The news that are heard, and what they say of an upstream that is well."""
+
+
+def _reason(news: News) -> str:
+    """Why calls are to be kept away, in the words of ``X-Guardproxy-Mode``."""
+    if news.what == "circuit":
+        return "slow" if news.reason == "slow" else "circuit_open"
+    return news.reason
 
 
 _REFUSED = (
@@ -289,6 +280,8 @@ def _build(settings: Settings, parts: Parts) -> Modes:
         available=parts.available,
         due=parts.due,
         why=parts.why,
+        dice=parts.dice,
+        capabilities={name: upstream.capabilities for name, upstream in config.upstreams.items()},
     )
 
 

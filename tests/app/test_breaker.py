@@ -83,3 +83,37 @@ async def test_half_open_is_in_the_feed(make):
     steps = await told()
     assert steps[0] == ("closed", "open")
     assert steps[-2:] == [("open", "half_open"), ("half_open", "closed")]
+
+
+async def test_a_throttled_model_is_left_alone(make):
+    """One 429 with Retry-After is enough for all: nobody asks before the time named, and no circuit opens."""
+    stand = await make({**QUICK, "health": {"interval": 3600}})
+    stand.sims["llama"].faults = "status=429,retry-after=60"
+    first = await stand.chat("first", model="creative")
+    assert first.headers["X-Guardproxy-Attempts"] == "2"
+    before = stand.asked("llama")
+    answers = [await stand.chat(f"call {number}", model="creative") for number in range(5)]
+    assert {answer.headers["X-Guardproxy-Mode"] for answer in answers} == {"balanced; from=creative; reason=throttled"}
+    assert {answer.headers["X-Guardproxy-Attempts"] for answer in answers} == {"1"}
+    assert stand.asked("llama") == before
+    assert await stand.circuit("llama") == "closed"
+    refused = await stand.chat("never", model="creative", headers={"X-Guardproxy-Downshift": "never"})
+    assert (refused.status, refused.code) == (503, "overloaded")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    state = (await stand.state())["guards"]["throttle"]
+    assert state["llama"]["reason"] == "throttled"
+
+    async def fell():
+        mode = (await stand.state())["mode"]
+        return (mode["ceiling"], mode["reason"]) == ("balanced", "throttled")
+
+    await stand.until_that(fell, 10)
+
+
+async def test_a_short_throttle_is_waited_for(make):
+    """Who may go nowhere else waits for a second rather than hear an error."""
+    stand = await make({**QUICK, "health": {"interval": 3600}, "timeouts": {"total": 20}})
+    stand.sims["llama"].faults = "status=429,retry-after=1,times=1"
+    never = {"X-Guardproxy-Downshift": "never"}
+    answers = await asyncio.gather(*(stand.chat(f"call {number}", headers=never) for number in range(3)))
+    assert {answer.status for answer in answers} == {200}

@@ -120,9 +120,7 @@ def test_what_is_wrong_is_said(text, said):
     [
         ("shared: {url: redis://h}", "shared.url"),
         ("shared: {state: true}", "shared.state"),
-        ("downshift: {scope: upstream}", "downshift.scope"),
         ("cache: {stale_while_revalidate_seconds: 5s}", "cache.stale_while_revalidate_seconds"),
-        ("upstreams: {q: {url: http://h, capabilities: [vision]}}", "upstreams.q.capabilities"),
         ("cache: {enabled: shadow}", "cache.enabled"),
         ("json_guard: {enabled: shadow}", "json_guard.enabled"),
         ("circuit_breaker: {enabled: shadow}", "circuit_breaker.enabled"),
@@ -137,6 +135,7 @@ def test_what_does_not_work_yet_is_refused(text, path):
 
 def test_what_works_is_not_refused():
     loads("upstreams: {q: {url: http://h, structured_output: response_format, capabilities: []}}", env={})
+    loads("downshift: {scope: upstream}\nupstreams: {q: {url: http://h, capabilities: [vision, context=8192]}}", env={})
     loads("shared: {url: null, state: false}\ncache: {stale_while_revalidate_seconds: 0s}", env={})
 
 

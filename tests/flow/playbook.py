@@ -34,7 +34,7 @@ from guardproxy.flow.read import Place, Reading, Route
 from guardproxy.flow.route import Router
 from guardproxy.flow.rules import Retry, Rules
 from guardproxy.flow.story import Story, story
-from guardproxy.guards import breaker, cache, health, modes
+from guardproxy.guards import breaker, cache, health, modes, throttle
 from guardproxy.guards import schema as guard_schema
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ MODES = {
 SCHEMA = {"type": "object", "required": ["x"], "properties": {"x": {"type": "integer"}}}
 TOUCHY = breaker.Settings(minimum_requests=1, timeout=Seconds(10), half_open_requests=1, success_threshold=1)
 """A circuit that opens at the first failure, is due after ten seconds and closes at the first success."""
-NAMES = ("modes", "json", "cache", "health", "breaker")
+NAMES = ("modes", "json", "cache", "health", "throttle", "breaker")
 
 
 class House:
@@ -86,13 +86,15 @@ class House:
             automatic=automatic,
             available=parts.available,
             due=parts.due,
+            why=parts.why,
         )
         declared = {"brief": guard_schema.declare("brief", SCHEMA, fallback)}
         self.json = guard_schema.JsonGuard(json_guard or guard_schema.Settings(), declared, epoch=1000.0)
         self.cache = cache.Cache(keeps or cache.Settings())
         self.health = health.Health(health.Settings(), UPSTREAMS)
         self.breaker = breaker.Breaker(circuit or TOUCHY, UPSTREAMS)
-        guards = [self.modes, self.json, self.cache, self.health, self.breaker, *more]
+        self.throttle = throttle.Throttle(throttle.Settings(), UPSTREAMS, lambda: dice)
+        guards = [self.modes, self.json, self.cache, self.health, self.throttle, self.breaker, *more]
         parts.guards.extend(guards)
         self.rules = Rules(
             guards,

@@ -137,7 +137,7 @@ def test_routes():
         return got
 
     first = call(b'{"model":"qwen-alias"}')  # the upstream is meant, whatever he calls it
-    assert (first.wants_schema, set(first.skip)) == ("brief", {"cache", "health", "breaker"})
+    assert (first.wants_schema, set(first.skip)) == ("brief", {"cache", "health", "throttle", "breaker"})
     assert call(b'{"model":"qwen"}', "/v1/chat/completions", ("X-Guardproxy-Schema", "mine")).wants_schema == "mine"
     assert call(b'{"model":"qwen"}', "/v1/embeddings").skip == {"cache"}
     assert call(b'{"model":"llama"}', "/v1/completions").skip == set(NAMES)

@@ -10,7 +10,7 @@ import pytest
 from guardproxy.core.guard import Guard
 from guardproxy.core.steps import Ask, Pause
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Answer, Kind, News, Record, Refusal, Relayed, Reply
+from guardproxy.core.values import Answer, Kind, News, Record, Refusal, Relayed, Reply, Target
 from guardproxy.flow.rules import Retry
 from guardproxy.guards import breaker, cache, health, schema
 from guardproxy.guards.health import Check
@@ -768,3 +768,65 @@ def test_who_was_wrong_is_named():
 def test_unknown_health_is_health():
     """Before the first check a model is asked all the same."""
     assert health.Health(health.Settings(), ["llama"]).available("llama", 0.0)
+
+
+# -- those who ask for less
+
+
+def test_the_next_call_leaves_a_throttled_upstream_alone():
+    """A 429 moves one call; the next ones do not ask again, and say why they were moved."""
+    house = House()
+    telling, _ = house.begin()
+    play(telling, (ask("llama"), refused(1.0, 429, retry_after="5")), (ask("mistral"), said(2.0)))
+    telling, record = house.begin(now=3.0, body=b'{"model":"creative","seed":1}')
+    play(telling, (ask("mistral", "balanced", "throttled"), said(4.0)))
+    assert len(record.attempts) == 1
+    telling, _ = house.begin(now=6.0, body=b'{"model":"creative","seed":2}')
+    play(telling, (ask("llama", "creative"), said(7.0)))
+
+
+def test_a_short_wait_is_better_than_an_error():
+    """Who may not go elsewhere waits for a moment, and is then let through."""
+    house = House()
+    telling, _ = house.begin(headers=NEVER)
+    step = telling.send(None)
+    assert step == ask("llama")
+    assert telling.send(refused(1.0, 429, retry_after="2")) == Pause(2.0)
+    assert telling.send(3.0) == ask("llama")
+    telling.close()
+    other, record = house.begin(headers=NEVER, now=1.5, body=b'{"model":"creative","seed":1}')
+    assert other.send(None) == Pause(1.5)
+    assert other.send(3.0) == ask("llama")
+    assert record.attempts == []
+    with pytest.raises(StopIteration) as end:
+        other.send(said(4.0))
+    assert end.value.value.status == 200
+
+
+def test_a_long_wait_is_not():
+    """Where the wait would be too long it is 503 at once, with Retry-After, and trying again may help."""
+    house = House()
+    house.throttle.observe(Target("llama"), None, Answer(0.0, 429, [], b"", Kind.THROTTLED, retry_after=30.0), 0.0)
+    telling, record = house.begin(headers=NEVER, now=1.0)
+    reply = play(telling)
+    assert (reply.status, code(reply), header(reply, "Retry-After")) == (503, "overloaded", "29")
+    assert header(reply, "x-should-retry") is None
+    assert record.attempts == []
+
+
+def test_nobody_waits_past_his_deadline():
+    """A wait that ends after the call must be over is none."""
+    house = House(total=5.0)
+    house.throttle.observe(Target("llama"), None, Answer(0.0, 429, [], b"", Kind.THROTTLED, retry_after=6.0), 0.0)
+    telling, _ = house.begin(headers=NEVER, now=0.5)
+    assert play(telling).status == 503
+
+
+def test_waits_end():
+    """A ramp that never has room makes nobody wait for ever."""
+    house = House()
+    house.throttle.observe(Target("llama"), None, Answer(0.0, 429, [], b"", Kind.THROTTLED, retry_after=1.0), 0.0)
+    house.throttle.permit(Target("llama"), 1.0)
+    telling, _ = house.begin(headers=NEVER, now=1.0)
+    waits = [(Pause(1.0), 2.0 + second) for second in range(10)]
+    assert play(telling, *waits).status == 503

@@ -1,102 +1,15 @@
-"""The mode ceiling, and the places that a call may go to."""
+"""What moves the mode ceiling, and the places that a call may go to."""
 
 from __future__ import annotations
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Call, News, Record, Reply
-from guardproxy.guards.modes import Ceiling, Mode, Modes, Settings
+from guardproxy.guards.modes import Mode, Modes, Settings
 from tests.flow.playbook import NEVER, House, code, header
 
-UPSTREAMS = ["a", "b", "c"]
 SETTINGS = Settings(recovery_seconds=Seconds(60), dwell_seconds=Seconds(30))
-REST = 60.0
-"""Seconds after which a rise is due, here."""
-
-
-class Machine(RuleBasedStateMachine):
-    """The reference: who is ill, since when everybody is well, and when the ceiling changed last, and whither."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ceiling = Ceiling(UPSTREAMS, SETTINGS)
-        self.now = 0.0
-        self.ill: set[str] = set()
-        self.well = dict.fromkeys(UPSTREAMS, float("-inf"))
-        self.at = 0
-        self.changed = float("-inf")
-        self.fell = False
-
-    @rule(seconds=st.sampled_from([0.0, 1.0, 29.0, 30.0, 59.0, 60.0, 200.0]))
-    def wait(self, seconds):
-        self.now += seconds
-
-    @rule(name=st.sampled_from(UPSTREAMS))
-    def falls_ill(self, name):
-        self.ceiling.falls_ill(name, "circuit_open")
-        self.ill.add(name)
-
-    @rule(name=st.sampled_from(UPSTREAMS))
-    def gets_well(self, name):
-        self.ceiling.gets_well(name, self.now)
-        if name in self.ill:
-            self.ill.discard(name)
-            self.well[name] = self.now
-
-    @rule()
-    def move(self):
-        rises_in = self.ceiling.rises_in(self.now)
-        step = self.ceiling.move(self.now)
-        dwelt = self.now - self.changed >= SETTINGS.dwell_seconds
-        above = UPSTREAMS[self.at - 1]
-        if UPSTREAMS[self.at] in self.ill:
-            expected = 1 if self.at < 2 and (dwelt or self.fell) else 0
-        elif self.at and above not in self.ill and self.now - max(self.changed, self.well[above]) >= REST:
-            expected = -1
-            assert rises_in == 0.0
-        else:
-            expected = 0
-            assert rises_in is None or rises_in > 0.0
-        assert step == expected
-        if step:
-            self.at, self.changed, self.fell = self.at + step, self.now, step > 0
-
-    @rule(where=st.sampled_from([None, 0, 1, 2]))
-    def hold(self, where):
-        self.ceiling.held = where
-
-    @invariant()
-    def within_bounds(self):
-        assert self.ceiling.own == self.at
-        assert 0 <= self.ceiling.at <= 2
-        assert self.ceiling.at == (self.at if self.ceiling.held is None else self.ceiling.held)
-        if self.ceiling.held is not None:
-            assert self.ceiling.reason == "manual"
-        else:
-            assert bool(self.ceiling.reason) is bool(self.at)
-
-    @invariant()
-    def the_top_is_always_within_reach(self):
-        """Once all are well, and have been for long enough, the ceiling is at the top."""
-        again = Ceiling(UPSTREAMS, SETTINGS)
-        for name in again.__slots__:
-            value = getattr(self.ceiling, name)
-            setattr(again, name, dict(value) if isinstance(value, dict) else value)
-        now = self.now
-        for name in UPSTREAMS:
-            again.gets_well(name, now)
-        for _ in range(2):
-            now += REST
-            again.move(now)
-        assert again.own == 0
-
-
-TestCeiling = Machine.TestCase
-TestCeiling.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def circuit(subject: str, new: str, now: float) -> News:
@@ -251,3 +164,113 @@ def test_never_and_by_hand():
     reply = house.admit(Record(0.0), b'{"model":"creative"}', headers=NEVER)
     assert isinstance(reply, Reply)
     assert (reply.status, code(reply), header(reply, "x-should-retry")) == (503, "circuit_open", "false")
+
+
+def throttled(subject: str, new: str, now: float) -> News:
+    return News(now, "throttle", subject, "open" if new == "held" else "held", new, "throttled")
+
+
+def test_every_reason_counts():
+    """A throttle that lasts and a circuit that opened for slowness lower the ceiling too, and say so."""
+    guard = modes()
+    news = guard.hear(throttled("a", "held", 0.0), 0.0)
+    assert news is not None
+    assert (news.new, news.reason, guard.state(0.0)["reason"]) == ("middle", "throttled", "throttled")
+    guard.hear(throttled("a", "open", 10.0), 10.0)
+    assert guard.state(10.0)["rises_in"] == 60.0
+    guard = modes()
+    news = guard.hear(News(0.0, "circuit", "a", "closed", "open", "slow"), 0.0)
+    assert news is not None
+    assert news.reason == "slow"
+    assert guard.hear(News(0.0, "health", "a", "healthy", "unhealthy"), 0.0) is None
+
+
+SCOPED = Settings(recovery_seconds=Seconds(60), dwell_seconds=Seconds(30), scope="upstream")
+
+
+def test_scope_upstream():
+    """Only calls of the mode that is ill are moved: the others' ceiling stays where it is."""
+    guard = modes(settings=SCOPED)
+    news = guard.hear(circuit("b", "open", 0.0), 0.0)
+    assert news is not None
+    assert (news.subject, news.old, news.new, news.reason) == ("middle", "middle", "low", "circuit_open")
+    assert guard.hear(news, 0.0) is None
+    assert guard.state(0.0)["ceiling"] == "high"
+    assert guard.state(0.0)["away"] == {"middle": "circuit_open"}
+    assert admitted(guard, mode="high", upstream="a").targets[0].mode == "high"
+    first = admitted(guard, mode="middle", upstream="b").targets[0]
+    assert (first.mode, first.reason) == ("low", "circuit_open")
+    guard.hear(circuit("b", "closed", 10.0), 10.0)
+    assert list(guard.tick(69.0)) == []
+    (news,) = guard.tick(70.0)
+    assert (news.old, news.new) == ("low", "middle")
+    assert admitted(guard, mode="middle", upstream="b").targets[0].mode == "middle"
+
+
+def test_the_lowest_mode_has_nowhere_to_go():
+    """With `scope: upstream` its calls stay, or go up where it cannot be had; an operator's ceiling still holds."""
+    guard = modes({"c"}, settings=SCOPED)
+    assert guard.hear(circuit("c", "open", 0.0), 0.0) is None
+    assert admitted(guard, mode="low", upstream="c").targets[0].mode == "middle"
+    guard.hold("middle", 1.0)
+    assert admitted(guard, mode="high", upstream="a").targets[0].mode == "middle"
+
+
+def test_two_modes_of_one_upstream():
+    """Both are told, one after the other, as the story lets the guard hear its own news."""
+    names = {"high": Mode("a"), "middle": Mode("a"), "low": Mode("c")}
+    guard = Modes(SCOPED, names, {"a": "", "c": ""}, available=lambda _u, _n: True, due=lambda _u, _n: False)
+    first = guard.hear(circuit("a", "open", 0.0), 0.0)
+    assert first is not None
+    second = guard.hear(first, 0.0)
+    assert second is not None
+    assert guard.hear(second, 0.0) is None
+    assert [first.subject, second.subject] == ["high", "middle"]
+
+
+@pytest.mark.parametrize("dice, mode", [(0.09, "high"), (0.1, "middle")])
+def test_a_canary(dice, mode):
+    """While the ceiling is on its way back a share of the calls goes ahead; while there is a reason nobody does."""
+    canary = Settings(recovery_seconds=Seconds(60), dwell_seconds=Seconds(30), canary=0.1)
+    guard = modes(settings=canary, dice=lambda: dice)
+    guard.hear(circuit("a", "open", 0.0), 0.0)
+    assert admitted(guard, mode="high", upstream="a").targets[0].mode == "middle"
+    guard.hear(circuit("a", "closed", 1.0), 1.0)
+    assert admitted(guard, mode="high", upstream="a").targets[0].mode == mode
+    guard.hold("middle", 2.0)
+    assert admitted(guard, mode="high", upstream="a").targets[0].mode == "middle"
+
+
+TOOLS = {"tools": [{"type": "function"}]}
+
+
+@pytest.mark.parametrize(
+    "can, doc, order",
+    [
+        ({}, TOOLS, "middle low high"),
+        ({"b": ["text"]}, {}, "middle low high"),
+        ({"b": ["text"]}, TOOLS, "low high"),
+        ({"b": ["text"], "c": ["tools", "context=10"]}, {**TOOLS, "max_tokens": 99}, "high"),
+        ({"b": ["tools"], "c": ["tools", "schema"]}, {"response_format": {"type": "json_schema"}}, "low high"),
+        ({"b": ["tools"], "a": ["text"]}, TOOLS, "middle low high"),
+    ],
+)
+def test_nobody_is_moved_to_who_cannot_serve(can, doc, order):
+    """A mode whose model has no tools, or no room, is no place for a call that needs them; the asked one always is."""
+    guard = modes({"a"}, capabilities=can)
+    guard.hear(circuit("a", "open", 0.0), 0.0)
+    places = admitted(guard, mode="high", upstream="a", doc=doc).targets
+    assert [target.mode for target in places] == order.split()
+    assert places[0].reason == ("circuit_open" if places[0].moved_from else "")
+
+
+def test_reloaded():
+    """The ceiling and who is away from his mode survive a reload that leaves the modes as they were."""
+    old, new = modes(settings=SCOPED), modes(settings=SCOPED)
+    old.hear(circuit("a", "open", 0.0), 0.0)
+    new.inherit(old)
+    assert new.state(1.0)["away"] == {"high": "circuit_open"}
+    other = modes()
+    other.inherit(new)
+    assert admitted(other, mode="high", upstream="a").targets[0].mode == "high"
+    assert [news.new for news in other.tick(40.0)] == ["middle"]  # it knows who is ill
