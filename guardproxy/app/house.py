@@ -23,10 +23,12 @@ from guardproxy.guards.breaker import Breaker
 from guardproxy.guards.cache import Cache
 from guardproxy.guards.health import Health
 from guardproxy.guards.modes import Modes
-from guardproxy.guards.schema import JsonGuard, declare
+from guardproxy.guards.schema import JsonGuard
 from guardproxy.net.perform import Bounds, Performer
 from guardproxy.net.pool import Limits
+from guardproxy.net.scales import Scales
 from guardproxy.net.upstream import Upstream
+from guardproxy.openai.schemas import declare
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,6 +52,7 @@ class House:
     reading: Reading
     upstreams: dict[str, Upstream]
     performer: Performer
+    scales: Scales
 
     @property
     def config(self) -> Config:
@@ -129,7 +132,10 @@ def build(
         for name in models.keys() - kept.keys():  # what another server said is not what this one would say
             keeper.purge(name)
     bounds = Bounds(response_bytes=config.limits.response_bytes)
-    return House(loaded, parts, rules, _reading(config), upstreams, Performer(upstreams, config.timeouts, bounds, loop))
+    scales = Scales(loop) if old is None else old.scales
+    scales.seconds, scales.memory = guard.judge_seconds, guard.judge_memory
+    performer = Performer(upstreams, config.timeouts, bounds, loop, scales)
+    return House(loaded, parts, rules, _reading(config), upstreams, performer, scales)
 
 
 def _patience(guards: list[Guard]) -> dict[str, float]:

@@ -209,6 +209,7 @@ class Proxy:
             await asyncio.gather(self._ticking, return_exceptions=True)
         for upstream in self.house.upstreams.values():
             await upstream.close()
+        await self.house.scales.close()
         if self.sinks.webhook is not None:
             await self.sinks.webhook.close()
         self.sinks.fold()

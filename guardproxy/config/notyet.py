@@ -28,7 +28,6 @@ TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
     (("shared", "url"), lambda v: v is not None, "a shared store is not yet supported: leave it null"),
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
     (("cache", "stale_while_revalidate_seconds"), _positive, "revalidation is not yet supported: leave it 0"),
-    (("json_guard", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
     (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
     (("cache", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
 )

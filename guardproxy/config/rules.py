@@ -192,6 +192,8 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (modes.Settings, "canary"): Rule(minimum=0, maximum=1),
     (schema.Settings, "max_retries"): Rule(minimum=0, maximum=100),
     (schema.Settings, "max_tokens_limit"): Rule(minimum=1),
+    (schema.Settings, "judge_seconds"): Rule(above=0, maximum=60),
+    (schema.Settings, "judge_memory"): Rule(minimum=32 << 20, maximum=1 << 40),
     (schema.Settings, "backoff_base"): Rule(minimum=0, maximum=3600),
     (schema.Settings, "jitter"): Rule(minimum=0, maximum=3600),
     (schema.Settings, "schemas"): _NAME,

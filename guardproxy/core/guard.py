@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from guardproxy.core.steps import Weigh
     from guardproxy.core.values import (
         Answer,
         Call,
@@ -68,8 +69,11 @@ class Guard:
         For a reader the upstream is asked to stream, also where the caller does not want events.
         """
 
-    def judge(self, call: Call, answer: Answer) -> Verdict | None:
-        """After each whole, successful answer: None where this guard has nothing to say about it."""
+    def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
+        """After each whole, successful answer: None where this guard has nothing to say about it.
+
+        A verdict that is too much work between two other calls is put as a question (`Weigh`).
+        """
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """Nobody could answer: a reply that is better than an error, or None."""

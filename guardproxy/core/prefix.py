@@ -34,6 +34,8 @@ MAX_BLANK: Final = 1_000
 """Characters of white space in a row, outside a text, that are no longer taken for layout."""
 MAX_PROSE: Final = 8_000
 """Characters of prose without a bracket after which no document is expected; thinking aloud can be long."""
+MAX_HEFT: Final = 20
+"""How many times as much work as an ordinary schema one may make that is asked again and again (`core.heft`)."""
 MAX_JUDGED: Final = 128 * 1024
 """Characters of a document that is looked at; a longer one would hold the process for milliseconds a look."""
 
@@ -92,7 +94,7 @@ class Prefix:
         once.  *prose*: characters without a bracket that are still waited for; None: any number.  Made once per
         schema (it compiles another one, see `core.relax`); `again` makes the next from it at no cost.
         """
-        relaxed = relax(validator)
+        relaxed = relax(validator) if validator.heft <= MAX_HEFT else None
         return None if relaxed is None else cls(validator, relaxed, strict=strict, prose=prose)
 
     def again(self) -> Self:
@@ -162,7 +164,7 @@ class Prefix:
             self._reason = f"(top): {self._length} characters and no JSON, only {shown(text[self._start :][:40])}"
 
     def _judge(self, text: str) -> None:
-        if self._length > MAX_JUDGED or r"\u0000" in text:
+        if self._length * self._validator.heft > MAX_JUDGED or r"\u0000" in text:
             self._state = _BLIND
             return
         if not text.strip(_BLANK):

@@ -13,8 +13,10 @@ itself through `items` or `properties` is not followed twice: the engine remembe
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from urllib.parse import unquote, urldefrag, urljoin
+
+from guardproxy.core.heft import heft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,14 +59,21 @@ def pointer(*steps: str | int) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
-def bound(schema: Any) -> str:
-    """Raise `InvalidSchema` (``schema_too_deep``) where *schema* would take too much work to apply.
+@final
+class Bound(NamedTuple):
+    """What was found out about a schema that may be used."""
 
-    Returns the place of the first reference that names nothing in it; empty: there is none.
-    """
+    lost: str
+    """The place of the first reference that names nothing in it; empty: there is none."""
+    heft: int
+    """How many times as much work as an ordinary schema it makes (`core.heft`)."""
+
+
+def bound(schema: Any) -> Bound:
+    """Raise `InvalidSchema` (``schema_too_deep``) where *schema* would take too much work to apply."""
     bounds = _Bounds(schema)
-    bounds.work(schema, "")
-    return bounds.lost
+    own, _, _ = bounds.work(schema, "")
+    return Bound(bounds.lost, heft(bounds.nodes, max(own, bounds.most)))
 
 
 @final
@@ -79,6 +88,9 @@ class _Bounds:
         self._open: dict[int, int] = {}
         """Parts being looked at, and how deep in the answer the value lies that they are applied to."""
         self._depth = 0
+        self.nodes: list[dict[str, Any]] = []
+        self.most = 1
+        """How often a child of some value is judged, at the most."""
         self.lost = ""
         self._index(root)
 
@@ -90,6 +102,7 @@ class _Bounds:
                 raise InvalidSchema(place, f"more than {MAX_NESTING} levels inside each other", "schema_too_deep")
             if isinstance(node, dict):
                 base = self._name(node, base)
+                self.nodes.append(node)
                 self._places[id(node)], self._bases[id(node)] = place, base
                 todo += [(value, base, place + pointer(str(key)), depth + 1) for key, value in node.items()]
             elif isinstance(node, list):
@@ -139,6 +152,7 @@ class _Bounds:
         return max(own, rest, *(count + rest for name, count in children.items() if name != "*"), 1)
 
     def _allow(self, judgements: int, chain: int, place: str) -> None:
+        self.most = max(self.most, judgements)
         if judgements > MAX_JUDGEMENTS:
             raise InvalidSchema(
                 place, f"would judge one value more than {MAX_JUDGEMENTS} times over", "schema_too_deep"

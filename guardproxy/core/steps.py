@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guardproxy.core.flights import Flight
-    from guardproxy.core.values import Call, Fault, Headers, Reply, Target
+    from guardproxy.core.values import Call, Fault, Headers, Reply, Target, Verdict
 
 
 @final
@@ -65,4 +65,18 @@ class Landed:
     """The reply to the caller who asked; a fault where his own time was over first; None where it broke off."""
 
 
-Step = Ask | Pause | Join
+@final
+@dataclass(slots=True)
+class Weigh:
+    """Have a question answered that is too much work for the loop; the outcome is what time it is then."""
+
+    question: bytes
+    then: Callable[[bytes | None], Verdict | None]
+    """What the answer means; None as an answer: it took too much time or memory, or nobody could be asked."""
+    until: float
+    """When nobody waits for it any more (the loop's clock)."""
+    answer: bytes | None = None
+    """What came of it."""
+
+
+Step = Ask | Pause | Join | Weigh

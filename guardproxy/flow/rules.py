@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from guardproxy.core.budget import Budget
     from guardproxy.core.guard import Watcher
-    from guardproxy.core.steps import Ask
+    from guardproxy.core.steps import Ask, Weigh
     from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
 
 
@@ -157,7 +157,7 @@ class Rules:
         if news:
             self._heard += self.spread(news, now)
 
-    def judge(self, call: Call, answer: Answer) -> Verdict | None:
+    def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
         """The first verdict that any guard has."""
         for name, speak in self._judges:
             if call.skip and name in call.skip:

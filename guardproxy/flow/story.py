@@ -19,9 +19,9 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
-from guardproxy.core.steps import Pause, Step
+from guardproxy.core.steps import Pause, Step, Weigh
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
-from guardproxy.flow import again, refusals, replies
+from guardproxy.flow import again, refusals, replies, verdicts
 from guardproxy.flow.share import joined
 from guardproxy.openai.fields import downward
 
@@ -112,9 +112,12 @@ class _Pursuit:
             record.retries = self.retries
             outcome = yield from self._ask(target, tokens)
             if type(outcome) is Relayed:
-                return replies.sent(outcome, self.record)
+                reply = replies.sent(outcome, self.record)
+                if (left := verdicts.left(self.call, reply, self.now)) is not None:
+                    verdicts.note((yield from self._judged(left)), reply, record)
+                return reply
             if type(outcome) is Answer and outcome.kind in _ANSWERED:
-                verdict = self._verdict(outcome)
+                verdict = yield from self._judged(outcome)
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
                 record.parse_failures.append(target.upstream)
@@ -219,11 +222,13 @@ class _Pursuit:
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
         )
 
-    def _verdict(self, answer: Answer) -> Verdict | None:
-        if answer.hopeless:
-            note = f"it was stopped, since nothing could have made it satisfy the schema: {answer.hopeless}"
-            return Verdict("invalid", note, flawed=True)
-        return self.rules.judge(self.call, answer)
+    def _judged(self, answer: Answer) -> Story[Verdict | None]:
+        """What the guards think of *answer*; what is too much work for them here is weighed elsewhere."""
+        verdict = verdicts.hopeless(answer) if answer.hopeless else self.rules.judge(self.call, answer)
+        if type(verdict) is Weigh:
+            self.now = yield verdict
+            return verdict.then(verdict.answer)
+        return verdict
 
     def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
         if verdict is not None:
@@ -239,10 +244,9 @@ class _Pursuit:
         retry, record, dialect = self.rules.retry, self.record, self.call.dialect
         if record.asks_again >= retry.asks_again or dialect is None:
             return False
-        wait = retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
         longer = dialect.longer(self.call, retry.longest) if verdict.cut else None
-        if longer is not None:
-            wait = 0.0  # nothing was wrong with it but its end: no need to wait, or to say so
+        # where nothing is wrong with it but its end there is no need to wait, or to say so
+        wait = 0.0 if longer else retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
         if self.now + wait >= self.call.deadline:
             return False
         self.call = longer or dialect.again(self.call, answer, verdict.note or "")

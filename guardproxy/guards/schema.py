@@ -10,30 +10,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
-from guardproxy.core.jsonschema import InvalidSchema, why
-from guardproxy.core.jsonschema import compile as compile_schema
-from guardproxy.core.units import Seconds
+from guardproxy.core.heft import LIGHT
+from guardproxy.core.steps import Weigh
+from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
+from guardproxy.openai import weighing
 from guardproxy.openai.fields import JSON
-from guardproxy.openai.judge import judge_arguments, judge_aside, judge_text
-from guardproxy.openai.shelf import Shelf, digest_of
-from guardproxy.openai.strict import dumps, loads
+from guardproxy.openai.judge import FINE, Judged, Question, arguments, judge, texts
+from guardproxy.openai.schemas import Misplaced, Schemas
 from guardproxy.openai.watch import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from guardproxy.core.asked import Wanted
-    from guardproxy.core.dialect import Dialect
     from guardproxy.core.guard import Parts, Watcher
-    from guardproxy.core.jsonschema import Validator
     from guardproxy.core.values import Call, Record, Target
 
 MOST_PROBLEMS = 5
 """Choices whose problems the model is told at once."""
-ANY_OBJECT = Schema("json_object", None, b"json_object")
-"""What ``response_format: {type: json_object}`` asks for."""
 _JSON = ((b"Content-Type", b"application/json"),)
+Questions = list[Question | None]
 _VALID = Verdict("valid")
 _UNCHECKED = Verdict("unchecked")
 
@@ -83,6 +79,11 @@ class Settings:
     ``upstream_nonstream``: the answer is asked for in one piece, and streamed once it has been judged."""
     max_tokens_limit: int = 8192
     """Tokens to which ``max_tokens`` is raised at the most where an answer was cut before it was whole JSON."""
+    judge_seconds: Seconds = Seconds(2)
+    """Seconds that judging one large answer, or one by a schema that makes much work, may take; it is done in a process
+    of its own. One that takes longer counts as not valid."""
+    judge_memory: Bytes = Bytes(256 << 20)
+    """Memory that such a process may take for it."""
     schemas: dict[str, Declared] = field(default_factory=dict)
     """Schemas by name."""
 
@@ -102,11 +103,10 @@ class JsonGuard(Guard):
         unwatched: frozenset[str] = frozenset(),
     ) -> None:
         self.settings = settings
-        self.declared = dict(declared)
+        self._schemas = Schemas(declared)
         self._epoch = epoch
         self._unwatched = unwatched
         """Upstreams whose answers are waited for to their end."""
-        self._shelf = Shelf()
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Mark a call whose answer has to satisfy a schema; refuse one whose schema is none."""
@@ -114,19 +114,18 @@ class JsonGuard(Guard):
         dialect = call.dialect
         if dialect is None or not dialect.judged:
             return call
-        if call.wants_schema and call.wants_schema not in self.declared:
-            names = ", ".join(self.declared) or "none"
-            message = f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
-            return Reply(400, dialect.error(400, "invalid_schema", message), list(_JSON), code="invalid_schema")
+        settings, strict = self.settings, self.settings.enabled is True
         try:
-            schema = self._schema(call, dialect)
+            schema = self._schemas.of(call, dialect)
         except Misplaced as wrong:
+            if not strict:
+                return call
             body = dialect.error(400, wrong.code, str(wrong), wrong.param)
             return Reply(400, body, list(_JSON), code=wrong.code)
         if schema is not None:
             call.schema = schema
-            call.whole = not call.stream or self.settings.stream_validation != "report"
-            call.plain = self.settings.stream_validation == "upstream_nonstream"
+            call.whole = strict and (not call.stream or settings.stream_validation != "report")
+            call.plain = settings.stream_validation == "upstream_nonstream"
             call.keep = call.keep or not call.whole
         return call
 
@@ -139,49 +138,74 @@ class JsonGuard(Guard):
             return None
         if call.plain if call.stream else call.dialect.streamed(call.doc) is None:
             return None
-        first = self._shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
+        first = self._schemas.shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
         return None if first is None else Reading(call.dialect, first)
 
-    def judge(self, call: Call, answer: Answer) -> Verdict | None:
+    def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
         """Every choice that says something must say what the schema asks for, and every tool get what it takes."""
         schema, dialect = call.schema, call.dialect
         if schema is None or dialect is None:
             return None
         mend = self.settings.repair
-        texts = dialect.texts(answer.doc) if schema.text else []
-        judged = [None if text is None else judge_text(text, schema, mend=mend) for text in texts]
-        if mend and "" in texts:
-            asides = zip(texts, judged, dialect.asides(answer.doc), strict=True)
-            judged = [judge_aside(aside, schema) if not text and aside else found for text, found, aside in asides]
-        tools = dialect.tools(answer.doc) if schema.tools else []
-        given = [judge_arguments(name, text, schema, mend=mend) for name, text in tools]
-        findings = [*(found for found in judged if found is not None), *given]
-        if not findings:
+        asked = texts(schema, dialect, answer.doc, mend=mend)
+        given = arguments(schema, dialect, answer.doc)
+        questions = [one for one in (*asked, *given) if one is not None]
+        if not questions:
             return _UNCHECKED if schema.text else None
+        if sum(one.weight for one in questions) > LIGHT:
+            return Weigh(
+                weighing.ask(questions, mend=mend),
+                lambda said: self._weighed(call, answer, asked, given, said),
+                call.deadline,
+            )
+        return self._verdict(call, answer, asked, given, [judge(one, mend=mend) for one in questions])
+
+    def _weighed(
+        self, call: Call, answer: Answer, asked: Questions, given: Questions, said: bytes | None
+    ) -> Verdict | None:
+        if said is None:
+            note = f"it could not be checked within {self.settings.judge_seconds:g} s; a shorter answer may be"
+            return self._lenient(Verdict("invalid", note, flawed=True))
+        return self._verdict(call, answer, asked, given, weighing.read(said))
+
+    def _verdict(
+        self, call: Call, answer: Answer, asked: Questions, given: Questions, findings: list[Judged]
+    ) -> Verdict | None:
+        """What follows from the *findings* about the texts *asked* about, and then about the arguments *given*."""
+        if all(found is FINE or found == FINE for found in findings):
+            return _VALID
+        dialect, left = call.dialect, iter(findings)
+        choices = [None if one is None else next(left) for one in asked]
+        tools = [None if one is None else next(left) for one in given]
         problems = [
-            found.problem if len(judged) == 1 else f"choice {number}: {found.problem}"
-            for number, found in enumerate(judged)
+            found.problem if len(choices) == 1 else f"choice {number}: {found.problem}"
+            for number, found in enumerate(choices)
             if found is not None and found.problem
         ]
-        problems += [found.problem for found in given if found.problem]
+        problems += [found.problem for found in tools if found is not None and found.problem]
+        if dialect is None:
+            return None
         if not problems:
-            if all(found.mended is None for found in findings):
-                return _VALID
-            mended = [None if found is None else found.mended for found in judged]
-            repaired = dialect.mend(
-                call, answer, mended or [None] * len(dialect.texts(answer.doc)), [f.mended for f in given]
-            )
-            return Verdict("repaired", answer=repaired, flawed=True)
+            mended = [None if found is None else found.mended for found in choices]
+            mended = mended or [None] * len(dialect.texts(answer.doc))
+            repaired = dialect.mend(call, answer, mended, [None if one is None else one.mended for one in tools])
+            return self._lenient(Verdict("repaired", answer=repaired, flawed=True))
         broken = not all(found.parsed for found in findings)
         if not broken and not self.settings.strict_schema:
             return Verdict("unchecked", flawed=True)
         note = "; ".join(problems[:MOST_PROBLEMS])
-        return Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True)
+        return self._lenient(Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True))
+
+    def _lenient(self, verdict: Verdict) -> Verdict:
+        """The *verdict*, which is only counted in shadow."""
+        return verdict if self.settings.enabled is True else Verdict("unchecked", flawed=True)
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """The declared fallback, as an answer of the kind that the caller waits for."""
         schema, dialect = call.schema, call.dialect
-        if schema is None or schema.fallback is None or dialect is None or not self.settings.fallback_enabled:
+        if schema is None or schema.fallback is None or dialect is None:
+            return None
+        if not self.settings.fallback_enabled or self.settings.enabled is not True:
             return None
         record.json = "fallback"
         record.fallback = schema.name
@@ -194,20 +218,6 @@ class JsonGuard(Guard):
             events=call.stream,
         )
 
-    def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
-        """Judge a stream that was let through: it is counted, and not kept where it is flawed."""
-        del now
-        if call.schema is None or call.whole or not reply.sent or not reply.body or call.dialect is None:
-            return
-        doc = call.dialect.assemble(reply.body)
-        answer = Answer(record.started, reply.status, reply.headers, reply.body, doc=doc)
-        if answer.doc is None or (verdict := self.judge(call, answer)) is None:
-            return
-        record.json = "unchecked" if verdict.flawed else verdict.label
-        if verdict.flawed:
-            record.parse_failures.append(record.attempts[-1].upstream)
-            reply.keepable = False
-
     def state(self, now: float) -> dict[str, Any]:
         """Its settings, and which schemas have a fallback."""
         del now
@@ -218,58 +228,8 @@ class JsonGuard(Guard):
             "jitter": settings.jitter,
             "fallback_enabled": settings.fallback_enabled,
             "strict_schema": settings.strict_schema,
-            "schemas": {name: {"fallback": schema.fallback is not None} for name, schema in self.declared.items()},
+            "schemas": {name: {"fallback": one.fallback is not None} for name, one in self._schemas.declared.items()},
         }
-
-    def _schema(self, call: Call, dialect: Dialect) -> Schema | None:
-        """What the text and the tools of an answer have to satisfy; None: nothing."""
-        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(dialect.wanted(call.doc))
-        parameters = dialect.parameters(call.doc)
-        if not parameters:
-            return named
-        checks = {name: self._compile(place, schema) for name, place, schema in parameters}
-        digest = b"" if named is None else named.digest
-        if named is None:
-            return Schema("tools", None, digest, text=False, tools=checks)
-        return Schema(named.name, named.check, digest, named.fallback, tools=checks, source=named.source)
-
-    def _wanted(self, asked: Wanted | None) -> Schema | None:
-        if asked is None:
-            return None
-        if asked.any_object:
-            return ANY_OBJECT
-        validator = self._compile(asked.place, asked.schema)
-        fallback = None
-        if (declared := self.declared.get(asked.name)) is not None and declared.fallback is not None:
-            # the app names its schema as the configuration does: its fallback serves, if it serves this schema too
-            fallback = declared.fallback if validator.is_valid(loads(declared.fallback)) else None
-        return Schema(asked.name or asked.place, validator, digest_of(asked.schema), fallback, source=asked.schema)
-
-    def _compile(self, place: str, schema: Any) -> Validator:
-        try:
-            return self._shelf.validator(schema)
-        except InvalidSchema as wrong:
-            raise Misplaced(wrong.code, place, str(wrong)) from wrong
-
-
-class Misplaced(ValueError):  # noqa: N818 -- a condition of the request; nobody's error
-    """A schema in a request is none; *param* is the request's field."""
-
-    def __init__(self, code: str, place: str, reason: str) -> None:
-        super().__init__(f"{place}: {reason}")
-        self.code = code
-        self.param = place.partition(".")[0].partition("[")[0]
-
-
-def declare(name: str, schema: object, fallback: object) -> Schema:
-    """Make a named schema; raises `InvalidSchema` where it is none, `ValueError` where its fallback breaks it."""
-    validator = compile_schema(schema)
-    digest = digest_of(schema)
-    if fallback is None:
-        return Schema(name, validator, digest, source=schema)
-    if not validator.is_valid(fallback):
-        raise ValueError("; ".join(why(validator, fallback)))
-    return Schema(name, validator, digest, dumps(fallback), source=schema)
 
 
 def _build(settings: Settings, parts: Parts) -> JsonGuard:

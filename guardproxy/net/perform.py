@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from guardproxy.core.steps import Ask, Pause
+from guardproxy.core.steps import Ask, Pause, Weigh
 from guardproxy.core.values import Fault
 from guardproxy.flow.story import story
 from guardproxy.net import dress
@@ -19,6 +19,7 @@ from guardproxy.net.ear import Ear
 from guardproxy.net.gather import Gather
 from guardproxy.net.hold import Hold
 from guardproxy.net.relay import Bytes, Events
+from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -50,15 +51,21 @@ class Bounds:
 class Performer:
     """Performs stories against *upstreams*."""
 
-    __slots__ = ("_bounds", "_loop", "_timeouts", "_upstreams")
+    __slots__ = ("_bounds", "_loop", "_scales", "_timeouts", "_upstreams")
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], timeouts: Timeouts, bounds: Bounds, loop: asyncio.AbstractEventLoop
+        self,
+        upstreams: Mapping[str, Upstream],
+        timeouts: Timeouts,
+        bounds: Bounds,
+        loop: asyncio.AbstractEventLoop,
+        scales: Scales | None = None,
     ) -> None:
         self._upstreams = upstreams
         self._timeouts = timeouts
         self._bounds = bounds
         self._loop = loop
+        self._scales = Scales(loop) if scales is None else scales
 
     async def perform(
         self, call: Call, rules: Rules, record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None = None
@@ -97,6 +104,9 @@ class Performer:
             while True:
                 if type(step) is Ask:
                     step = telling.send(await self.ask(step, record, outlet, upload))
+                elif type(step) is Weigh:
+                    step.answer = await self._scales.weigh(step.question, step.until)
+                    step = telling.send(self._loop.time())
                 elif type(step) is Pause:
                     await asyncio.sleep(step.seconds)
                     step = telling.send(self._loop.time())

@@ -1,7 +1,7 @@
 """Whether a text is the JSON it has to be.
 
 Here belongs the judging of one text against one schema, and what a model is told about it.  What follows from a
-verdict is the guard's business.
+verdict is the guard's business; how a text is judged that is too much work for the loop is `weighing`'s.
 """
 
 from __future__ import annotations
@@ -11,10 +11,31 @@ from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.jsonschema import why
 from guardproxy.openai.repair import repair
-from guardproxy.openai.strict import is_finite, loads
+from guardproxy.openai.strict import finite, loads
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Schema
+    from guardproxy.core.asked import Schema
+    from guardproxy.core.dialect import Dialect
+    from guardproxy.core.jsonschema import Validator
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Question:
+    """One text that has to be judged."""
+
+    text: str
+    check: Validator | None
+    """What it has to satisfy; None: any JSON object will do."""
+    what: str = "it"
+    """What the sentences about it begin with, in the singular."""
+    aside: bool = False
+    """Whether it was said beside an empty text: where it serves it is what was meant."""
+
+    @property
+    def weight(self) -> int:
+        """How much work it is, in characters of an ordinary answer (`core.heft.LIGHT` is a lot)."""
+        return len(self.text) * (1 if self.check is None else self.check.heft)
 
 
 @final
@@ -33,40 +54,51 @@ class Judged:
 FINE = Judged()
 
 
-def judge_text(text: str, schema: Schema, *, mend: bool) -> Judged:
-    """Hold *text* against *schema*; where it breaks it, look for what was meant, if *mend* allows."""
-    return _judge(text, schema.check, "it", mend=mend)
+def texts(schema: Schema, dialect: Dialect, doc: Any, *, mend: bool) -> list[Question | None]:
+    """A question for each choice of *doc* that says something, or should have."""
+    if not schema.text:
+        return []
+    said = dialect.texts(doc)
+    if not (mend and "" in said):
+        return [None if text is None else Question(text, schema.check) for text in said]
+    pairs = zip(said, dialect.asides(doc), strict=True)
+    return [
+        None if text is None else Question(text or aside or "", schema.check, aside=not text and bool(aside))
+        for text, aside in pairs
+    ]
 
 
-def judge_aside(text: str, schema: Schema) -> Judged:
-    """Hold against *schema* what was said beside an empty text: where it serves, it is what was meant."""
-    found = judge_text(text, schema, mend=True)
-    return Judged(mended=text) if found is FINE else found
+def arguments(schema: Schema, dialect: Dialect, doc: Any) -> list[Question | None]:
+    """A question for each tool that *doc* calls; None for one that has declared no parameters."""
+    called = dialect.tools(doc) if schema.tools else []
+    return [
+        Question(text or "{}", schema.tools[name], f"what is given to the tool {name}")
+        if name in schema.tools
+        else None
+        for name, text in called
+    ]
 
 
-def judge_arguments(name: str, text: str, schema: Schema, *, mend: bool) -> Judged:
-    """Hold the arguments of the tool *name* against its parameters, where it has declared any."""
-    if name not in schema.tools:
-        return FINE
-    return _judge(text or "{}", schema.tools[name], f"what is given to the tool {name}", mend=mend)
-
-
-def _judge(text: str, check: Any, what: str, *, mend: bool) -> Judged:
-    found = _verdict(text, check, what)
-    if not (mend and found.problem):
+def judge(question: Question, *, mend: bool) -> Judged:
+    """Hold a text against its schema; where it breaks it, look for what was meant, if *mend* allows."""
+    text, check = question.text, question.check
+    found = _verdict(text, check, question.what)
+    if not found.problem:
+        return Judged(mended=text) if question.aside else found
+    if not mend:
         return found
     repaired = repair(text, _is_object if check is None else check.is_valid)
     # where its end was cut off, some of what was meant is missing: more room is better than a shorter answer
     return found if repaired is None or repaired.cut else Judged(mended=repaired.text)
 
 
-def _verdict(text: str, check: Any, what: str) -> Judged:
-    """*what* is the subject of the sentences, in the singular."""
+def _verdict(text: str, check: Validator | None, what: str) -> Judged:
     try:
-        value = loads(text.encode())
+        data = text.encode()
+        value = loads(data)
     except (ValueError, UnicodeEncodeError) as error:
         return Judged(f"{what} is not valid JSON ({error})", parsed=False)
-    if not is_finite(value):
+    if not finite(data, value):
         return Judged(f"{what} is not valid JSON (a number in it is out of range)", parsed=False)
     if check is None:
         return FINE if isinstance(value, dict) else Judged(f"{what} is not a JSON object but {type(value).__name__}")

@@ -122,7 +122,6 @@ def test_what_is_wrong_is_said(text, said):
         ("shared: {state: true}", "shared.state"),
         ("cache: {stale_while_revalidate_seconds: 5s}", "cache.stale_while_revalidate_seconds"),
         ("cache: {enabled: shadow}", "cache.enabled"),
-        ("json_guard: {enabled: shadow}", "json_guard.enabled"),
         ("circuit_breaker: {enabled: shadow}", "circuit_breaker.enabled"),
     ],
 )

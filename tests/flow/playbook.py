@@ -36,6 +36,7 @@ from guardproxy.flow.rules import Retry, Rules
 from guardproxy.flow.story import Story, story
 from guardproxy.guards import breaker, cache, health, modes, throttle
 from guardproxy.guards import schema as guard_schema
+from guardproxy.openai.schemas import declare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,7 @@ class House:
             due=parts.due,
             why=parts.why,
         )
-        declared = {"brief": guard_schema.declare("brief", SCHEMA, fallback)}
+        declared = {"brief": declare("brief", SCHEMA, fallback)}
         self.json = guard_schema.JsonGuard(json_guard or guard_schema.Settings(), declared, epoch=1000.0)
         self.cache = cache.Cache(keeps or cache.Settings())
         self.health = health.Health(health.Settings(), UPSTREAMS)

@@ -8,13 +8,15 @@ from dataclasses import replace
 import pytest
 
 from guardproxy.core.guard import Guard
-from guardproxy.core.steps import Ask, Pause
+from guardproxy.core.heft import LIGHT
+from guardproxy.core.steps import Ask, Pause, Weigh
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Kind, News, Record, Refusal, Relayed, Reply, Target
 from guardproxy.flow.rules import Retry
 from guardproxy.guards import breaker, cache, health, schema
 from guardproxy.guards.health import Check
 from guardproxy.openai.events import raw_event
+from guardproxy.openai.weighing import Weighing
 from tests.flow.playbook import (
     GUARDED,
     NEVER,
@@ -598,6 +600,48 @@ def test_a_hopeless_answer_is_asked_again():
     assert "x: expected a number" in turns[1]["content"]
     assert (record.aborted, record.parse_failures) == (1, ["llama"])
     assert [attempt.kind for attempt in record.attempts] == [Kind.SUCCESS]
+
+
+LONG = json.dumps({"x": 1, "y": "y" * LIGHT})
+
+
+def test_a_long_answer_is_weighed():
+    """What is too much work for the loop is put as a question; the story goes on when its answer is there."""
+    telling, record = House().begin(headers=GUARDED)
+    assert telling.send(None) == ask("llama")
+    weigh = telling.send(said(1.0, LONG))
+    assert isinstance(weigh, Weigh)
+    weigh.answer = Weighing()(weigh.question)
+    reply = play_on(telling, (1.5, None))
+    assert (reply.status, record.json) == (200, "valid")
+
+
+def test_an_answer_that_cannot_be_weighed_is_asked_for_again():
+    """Nobody may have it unchecked: the next rung, with the time that has passed meanwhile."""
+    house = House(fallback={"x": 7}, total=4.0)
+    telling, record = house.begin(headers=GUARDED)
+    telling.send(None)
+    assert isinstance(telling.send(said(1.0, LONG)), Weigh)
+    assert telling.send(2.5) == Pause(1.0)
+    assert telling.send(3.5) == ask("llama")
+    assert isinstance(telling.send(said(3.8, LONG)), Weigh)
+    reply = play_on(telling, (3.9, None))
+    assert (reply.source, record.json, record.parse_failures) == ("fallback", "fallback", ["llama", "llama"])
+
+
+@pytest.mark.parametrize("text, label, kept", [('{"x": 1}', "valid", True), ('{"x": ""}', "unchecked", False)])
+def test_a_stream_that_is_only_reported(text, label, kept):
+    """It has left before it was judged; what is wrong is counted and not kept."""
+    house = House(json_guard=schema.Settings(stream_validation="report"))
+    telling, record = house.begin(b'{"model":"creative","stream":true,"messages":[]}', headers=GUARDED)
+    step = telling.send(None)
+    assert isinstance(step, Ask)
+    assert (step.relay, step.call.keep) == (True, True)
+    headers, body = events(text)
+    relayed = Relayed(1.0, 200, headers, Kind.SUCCESS, 0.5, complete=True, keepable=True, body=body)
+    play_on(telling, (relayed, None))
+    assert (record.json, record.parse_failures) == (label, [] if kept else ["llama"])
+    assert len(house.cache.entries) == int(kept)
 
 
 def test_a_slow_answer_is_an_answer():

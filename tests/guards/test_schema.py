@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from guardproxy.core.heft import LIGHT
 from guardproxy.core.jsonschema import InvalidSchema
-from guardproxy.core.values import Answer, Call, Record, Reply
-from guardproxy.guards.schema import JsonGuard, Settings, declare
+from guardproxy.core.steps import Weigh
+from guardproxy.core.values import Answer, Call, Record, Reply, Verdict
+from guardproxy.guards.schema import JsonGuard, Settings
+from guardproxy.openai.schemas import declare
 from guardproxy.openai.shelf import KEPT
+from guardproxy.openai.weighing import Weighing
 from tests.flow.playbook import GUARDED, SCHEMA, House, answered, code, completion, said
 
 OBJECT = {"type": "json_object"}
@@ -238,7 +242,7 @@ def test_schemas_are_compiled_once():
     for number in range(KEPT + 10):
         call.doc = wanted({"const": number})
         guard.admit(call, Record(0.0), 0.0)
-    assert len(guard._shelf) == KEPT
+    assert len(guard._schemas.shelf) == KEPT
     first = call.schema
     guard.admit(call, Record(0.0), 0.0)
     assert first is not None
@@ -288,3 +292,59 @@ def test_state():
         "strict_schema": True,
         "schemas": {"brief": {"fallback": True}},
     }
+
+
+SHADOW = Settings(enabled="shadow")
+
+
+@pytest.mark.parametrize("text", ['{"x": "1"}', '```json\n{"x": 1}\n```', "no"])
+def test_in_shadow_it_only_counts(text):
+    """`enabled: shadow`: what is wrong is counted, and passes as it came."""
+    verdict = judged(said(1.0, text), wanted(SCHEMA), SHADOW)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.label, verdict.note, verdict.answer, verdict.flawed) == ("unchecked", None, None, True)
+    assert judged(said(1.0, '{"x": 1}'), wanted(SCHEMA), SHADOW) == Verdict("valid")
+
+
+def test_in_shadow_nothing_is_changed():
+    """Nothing is refused, held, read along or answered in its place."""
+    house = House(json_guard=SHADOW, fallback={"x": 7})
+    bad = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted({"type": "nonsense"})}).encode())
+    assert isinstance(bad, Call)
+    assert bad.schema is None
+    for stream in (False, True):
+        body = {"model": "creative", "stream": stream, **wanted(SCHEMA, name="brief")}
+        call = house.admit(Record(0.0), json.dumps(body).encode())
+        assert isinstance(call, Call)
+        assert (call.whole, call.keep) == (False, True)
+        assert house.json.rescue(call, Record(0.0), 0.0) is None
+
+
+def weighed(text: str, said_there: bytes | None = None, **how) -> Verdict | None:
+    weigh = judged(said(1.0, text), wanted(SCHEMA), **how)
+    assert isinstance(weigh, Weigh)
+    assert weigh.until == 600.0
+    return weigh.then(Weighing()(weigh.question) if said_there is None else said_there or None)
+
+
+def test_much_work_is_put_as_a_question():
+    """A long answer, or one by a schema that makes much work, is judged elsewhere, to the same verdict."""
+    long = '{"x": 1, "y": "' + "y" * LIGHT + '"}'
+    assert weighed(long) == Verdict("valid")
+    mended = weighed(f"```json\n{long}\n```")
+    assert mended is not None
+    assert mended.answer is not None
+    assert mended.label == "repaired"
+    wrong = weighed(long.replace("1", '"1"'))
+    assert wrong is not None
+    assert "x: expected a whole number" in str(wrong.note)
+
+
+def test_what_could_not_be_judged_is_not_valid():
+    """Too much time or memory: the next rung, and in shadow nothing but a count."""
+    long = '{"x": 1, "y": "' + "y" * LIGHT + '"}'
+    verdict = weighed(long, b"")
+    assert verdict is not None
+    assert verdict.flawed
+    assert "could not be checked within 2 s" in str(verdict.note)
+    assert weighed(long, b"", settings=SHADOW) == Verdict("unchecked", flawed=True)

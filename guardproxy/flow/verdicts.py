@@ -1,0 +1,42 @@
+"""What is made of a verdict, beside going on with the story.
+
+Here belong the verdict on an answer that was ended early, and what follows from one on a stream that has left already.
+Whether an answer is asked for again is the story's, how an accepted one leaves is `replies`'.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guardproxy.core.values import Answer, Verdict
+
+if TYPE_CHECKING:
+    from guardproxy.core.values import Call, Record, Reply
+
+
+def hopeless(answer: Answer) -> Verdict:
+    """The verdict on an *answer* that was ended since nothing could become of it."""
+    note = f"it was stopped, since nothing could have made it satisfy the schema: {answer.hopeless}"
+    return Verdict("invalid", note, flawed=True)
+
+
+def left(call: Call, reply: Reply, now: float) -> Answer | None:
+    """The answer that has left as the stream *reply*, to be judged all the same; None where there is none to judge."""
+    if call.schema is None or not reply.body:
+        return None
+    try:
+        doc = None if call.dialect is None else call.dialect.assemble(reply.body)
+    except ValueError:
+        return None
+    return None if doc is None else Answer(now, reply.status, reply.headers, reply.body, doc=doc)
+
+
+def note(verdict: Verdict | None, reply: Reply, record: Record) -> None:
+    """Write down the *verdict* on a stream that has left: it is counted, and not kept where it would not do."""
+    if verdict is None:
+        return
+    record.json = "unchecked" if verdict.flawed else verdict.label
+    if verdict.flawed:
+        record.parse_failures.append(record.attempts[-1].upstream)
+    if verdict.note is not None or verdict.answer is not None:
+        reply.keepable = False

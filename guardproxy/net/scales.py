@@ -1,0 +1,148 @@
+"""Answering questions that are too much work for the loop, in processes that can be ended.
+
+Here belong these processes: at most `PLACES`, started when one is needed, ended when nobody has needed it for a
+while, and killed where a question takes too much time or memory.  What is asked is bytes, and so is the answer
+(`openai.weighing`); the far side is `net.weigher`.
+
+A question costs about a millisecond beside its work; the first one 200 ms and a process 40 MB more, until it is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+PLACES: Final = 2
+"""Processes at once; who comes then waits, as long as somebody waits for him."""
+IDLE: Final = 60.0
+"""Seconds after which a process that nobody needs is ended."""
+GRACE: Final = 5.0
+"""Seconds to start, and to notice that its time is over, which a process does by itself."""
+ASKED: Final = struct.Struct("!dI")
+"""What comes before a question: the seconds it may take, and its length."""
+SAID: Final = struct.Struct("!I")
+"""What comes before an answer: its length."""
+
+
+@final
+class Scales:
+    """The processes that answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = 2.0, memory: int = 256 << 20) -> None:
+        self.seconds = seconds
+        """How long one question may take."""
+        self.memory = memory
+        """Bytes that a process may take besides what it needs to begin."""
+        self._loop = loop
+        self._places = asyncio.Semaphore(PLACES)
+        self._idle: list[tuple[Process, asyncio.TimerHandle]] = []
+        self._busy: set[Process] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Scales {len(self._busy)} busy, {len(self._idle)} idle>"
+
+    async def weigh(self, question: bytes, until: float = float("inf")) -> bytes | None:
+        """Answer *question*; None where that took too much, or *until* has come, or no process could be had."""
+        try:
+            async with asyncio.timeout_at(until if until < float("inf") else None), self._places:
+                return await self._asked(question)
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        """End them all."""
+        for process, timer in self._idle:
+            timer.cancel()
+            self._end(process)
+        self._idle.clear()
+        for process in list(self._busy):
+            self._end(process)
+        await asyncio.gather(*self._ending)
+
+    async def _asked(self, question: bytes) -> bytes | None:
+        process = None
+        good = False
+        try:
+            process = self._free() or await self._start()
+            self._busy.add(process)
+            async with asyncio.timeout(self.seconds + GRACE):
+                answer = await _exchange(process, ASKED.pack(self.seconds, len(question)) + question)
+            good = answer is not None
+            return answer
+        except (OSError, TimeoutError):
+            return None
+        finally:
+            if process is not None:
+                self._busy.discard(process)
+                if good:
+                    self._rest(process)
+                else:
+                    self._end(process)
+
+    def _free(self) -> Process | None:
+        while self._idle:
+            process, timer = self._idle.pop()
+            timer.cancel()
+            if process.returncode is None:
+                return process
+        return None
+
+    async def _start(self) -> Process:
+        # nothing of ours is inherited: neither secrets in the environment nor a signal meant for the terminal's group
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "guardproxy.net.weigher", str(self.memory)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"PYTHONPATH": _path(), "PATH": os.environ.get("PATH", "")},
+            start_new_session=True,
+        )
+
+    def _rest(self, process: Process) -> None:
+        self._idle.append((process, self._loop.call_later(IDLE, self._forget, process)))
+
+    def _forget(self, process: Process) -> None:
+        self._idle = [(one, timer) for one, timer in self._idle if one is not process]
+        self._end(process)
+
+    def _end(self, process: Process) -> None:
+        task = self._loop.create_task(_end(process))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+async def _exchange(process: Process, question: bytes) -> bytes | None:
+    reader, writer = process.stdout, process.stdin
+    if reader is None or writer is None:
+        return None
+    try:
+        writer.write(question)
+        await writer.drain()
+        size = SAID.unpack(await reader.readexactly(SAID.size))[0]
+        return await reader.readexactly(size)
+    except (asyncio.IncompleteReadError, ConnectionError):  # it has ended: too much time, or too much memory
+        return None
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
+    await process.wait()
+
+
+def _path() -> str:
+    """Where the far side finds this program, installed or not."""
+    own = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join([own, *(place for place in sys.path if place)])
