@@ -82,7 +82,6 @@ CONTRACT: dict[str, object] = {
     "cache.vary": ["authorization", "x-api-key", "api-key", "openai-organization", "openai-project", "cookie"],
     "cache.stale_while_revalidate_seconds": 0,
     "cache.stale_if_error_seconds": 0,
-    "cache.single_flight": True,
     "health.interval": 30,
     "health.timeout": 10,
     "health.prompt": "Generate a brief perfume description.",
