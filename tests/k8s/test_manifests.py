@@ -133,8 +133,10 @@ def test_kustomization_names_every_manifest():
 
 
 def test_alert_rules_are_the_promised_ones():
-    (group,) = load(ROOT / "config/alerts.yaml")["groups"]
-    assert group["rules"] == ALERTS
+    """Word for word; that each links a page of what to do is all that is added."""
+    rules = load(ROOT / "config/alerts.yaml")["groups"][0]["rules"]
+    assert all(rule["annotations"].pop("runbook_url") for rule in rules)
+    assert rules == ALERTS
 
 
 def test_prometheus_operator_gets_the_same_rules():
