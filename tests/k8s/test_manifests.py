@@ -146,6 +146,27 @@ def test_prometheus_operator_gets_the_same_rules():
 # -- the configuration
 
 
+def test_grafana_gets_the_dashboard_as_it_is():
+    text = load(K8S / "grafana-dashboard.yaml")["data"]["guardproxy.json"]
+    assert text == (ROOT / "config/grafana-dashboard.json").read_text()
+
+
+def test_each_guard_has_its_row_on_the_dashboard():
+    """And every panel stands under a row, without overlapping another."""
+    panels = json.loads((ROOT / "config/grafana-dashboard.json").read_text())["panels"]
+    rows = [panel["title"] for panel in panels if panel["type"] == "row"]
+    assert {"JSON guard", "Circuit breaker and downshift", "Cache", "Health"} <= set(rows)
+    assert panels[0]["type"] == "row"
+    places = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(places) == len(set(places))
+    assert max(x for x, _ in places) < 24
+
+
 def test_reference_configuration_is_offered_its_schema_by_editors():
     first = (ROOT / "config/guardproxy.yaml").read_text(encoding="utf-8").splitlines()[0]
     assert first == "# yaml-language-server: $schema=guardproxy.schema.json"
