@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from guardproxy.checklist.enforcing import Finding
 from guardproxy.cli import check, explain
 
 
@@ -75,3 +76,19 @@ def test_explain_for_scripts(capsys):
     assert told["upstreams"]["qwen"]["key"] == "its own"
     assert told["guards"]["cache"]["moments"].keys() >= {"admit", "settle"}
     assert told["values"]["admin_token"] == {"value": "***", "origin": "-o"}
+
+
+def test_a_probe_tells_what_it_found(monkeypatch, capsys):
+    """Each way with its evidence and what follows; exit status 1 where what is configured is not enforced."""
+    found = {"response_format": Finding("enforced", '{"word":"x"}'), "format": Finding("ignored", "Hello!")}
+
+    async def probe(_loaded):
+        return {"llama": found}
+
+    monkeypatch.setattr("guardproxy.app.probe.probe", probe)
+    one = "upstreams={llama: {url: http://h, structured_output: %s}}"
+    for way, status in (("none", 0), ("response_format", 0), ("format", 1)):
+        assert run(check, "--probe", "-o", one % way, "-o", "modes={}") == status
+    out = capsys.readouterr().out
+    assert '  response_format     enforced  {"word":"x"}' in out
+    assert "format is NOT enforced: use response_format" in out
