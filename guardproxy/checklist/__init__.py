@@ -1,1 +1,1 @@
-"""What has to be true before a canary is promoted, the command that asks a running proxy, and what engines are asked."""
+"""What has to be true before a promotion, the command that asks a running proxy, and what engines are asked."""
