@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.asked import Schema
 from guardproxy.core.record import Attempt, Record
+from guardproxy.core.terms import OURS, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,8 +112,8 @@ class Call:
     """What the same call of somebody else has here too, so that they share one answer; empty: shared with nobody."""
     deadline: float = float("inf")
     """When the call must be over (the loop's clock)."""
-    tried: int = 0
-    """How often the caller has tried before by himself."""
+    terms: Terms = OURS
+    """What the caller has said of his own patience."""
     named_mode: bool = False
     """Whether the caller named the mode, rather than the upstream that serves it."""
 

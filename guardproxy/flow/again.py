@@ -36,7 +36,7 @@ def before_another(
     retry has been taken from the budget of who is asked next.
     """
     retry = rules.retry
-    if retries >= retry.attempts - call.tried or now >= call.deadline:
+    if retries >= retry.attempts - call.terms.tried or now >= call.deadline:
         return None
     upstream = next((place for place in places if rules.available(place.upstream, now)), places[0]).upstream
     again = any(attempt.upstream == upstream for attempt in record.attempts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Call, Reply
 from guardproxy.flow.route import Unknown
+from guardproxy.flow.terms import FIELDS, terms
 from guardproxy.openai.envelope import envelope
 from guardproxy.openai.fields import upward, value
 from guardproxy.openai.request import Unreadable, read
@@ -167,6 +168,8 @@ class Reading:
                 skip |= {"cache"}
             if route.guards is not None:
                 skip |= self._guards.difference(route.guards)
+        stream = place.dialect is not None and place.dialect.streams(doc)
+        asked = terms(own, stream=stream)
         return Call(
             id=self._ident(own.get("id", "")),
             method=method,
@@ -180,12 +183,13 @@ class Reading:
             mode=wish.mode,
             mode_in=mode_in,
             upstream=wish.upstream,
-            stream=place.dialect is not None and place.dialect.streams(doc),
+            stream=stream,
             fixed=own.get("downshift") == "never",
             skip=skip,
             wants_schema=schema,
             cache_control=own.get("cache-control", ""),
-            deadline=now + self._total,
+            deadline=now + min(self._total, asked.total),
+            terms=asked,
             named_mode=wish.named_mode,
         )
 
@@ -207,6 +211,7 @@ _OWN = {
     b"x-guardproxy-downshift": "downshift",
     b"x-guardproxy-skip": "skip",
     b"cache-control": "cache-control",
+    **FIELDS,
 }
 
 

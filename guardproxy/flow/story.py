@@ -23,6 +23,7 @@ from guardproxy.core.steps import Pause, Step, Weigh
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
 from guardproxy.flow.share import joined
+from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ class _Pursuit:
             watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
             ask = self.rules.aim(call, target, watch)
             self.turned = ask.streams and not call.stream
+            if call.terms.told:
+                ask.headers = remaining(ask.headers, call.deadline - started)
             if call.stream and tokens is not None:
                 self.under_way, self.late = (target, tokens), False
                 ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late

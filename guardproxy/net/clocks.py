@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Fault
+from guardproxy.core.values import Fault, Kind
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from guardproxy.core.steps import Ask
 
 
 @final
@@ -34,7 +36,7 @@ class Timeouts:
 
 @final
 class Clocks:
-    """Watches one attempt; calls *expired* with the `Fault` when a deadline passes.
+    """Watches one attempt of a call that has *arrived* then; calls *expired* with the `Fault` when a deadline passes.
 
     One timer an attempt, set anew when it goes off, with the first event, and when the caller reads again: any other
     event costs a comparison, not a timer.
@@ -43,6 +45,8 @@ class Clocks:
     __slots__ = (
         "_deadline",
         "_expired",
+        "_first_by",
+        "_hurried",
         "_last",
         "_late",
         "_loop",
@@ -56,24 +60,19 @@ class Clocks:
     )
 
     def __init__(
-        self,
-        upstream: str,
-        timeouts: Timeouts,
-        deadline: float,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        streams: bool,
-        patience: float = 0.0,
-        late: Callable[[float], None] | None = None,
+        self, ask: Ask, timeouts: Timeouts, loop: asyncio.AbstractEventLoop, arrived: float = float("-inf")
     ) -> None:
-        self._upstream = upstream
+        call = ask.call
+        self._upstream = ask.target.upstream
         self._timeouts = timeouts
         self._started = loop.time()
-        self._deadline = deadline
+        self._deadline = call.deadline
+        self._first_by = arrived + call.terms.first
+        self._hurried = call.terms.total < timeouts.total
         self._loop = loop
-        self._streams = streams
-        self._patience = patience
-        self._late = late if patience else None
+        self._streams = ask.streams and call.stream  # who does not want events knows no first token
+        self._patience = ask.patience
+        self._late = ask.late if ask.patience else None
         self._last = 0.0
         self._waiting = False
         self._expired: Callable[[Fault], None] | None = None
@@ -122,7 +121,7 @@ class Clocks:
             span = float(self._timeouts.first_token)
             if self._late is not None and self._patience < span:
                 span = self._patience
-            return min(self._deadline, self._started + span)
+            return min(self._deadline, self._started + span, self._first_by)
         return min(self._deadline, self._last + self._timeouts.stall)
 
     def _check(self) -> None:
@@ -138,7 +137,17 @@ class Clocks:
         expired = self._expired
         self.stop()
         if expired is not None:
-            expired(Fault(now, "upstream_timeout", f"upstream {self._upstream} {self._words(now)}", status=504))
+            expired(self._fault(now))
+
+    def _fault(self, now: float) -> Fault:
+        """What passed; where it is the caller who is in a hurry, it says nothing about the upstream."""
+        waits = now >= self._deadline if self._hurried else not self._last and self._streams and now >= self._first_by
+        if waits:
+            what = f"had not {'finished' if self._hurried else 'begun'} when its caller's time was over"
+            kind = Kind.IGNORED
+        else:
+            what, kind = self._words(now), Kind.FAILURE
+        return Fault(now, "upstream_timeout", f"upstream {self._upstream} {what}", status=504, kind=kind)
 
     def _words(self, now: float) -> str:
         if now >= self._deadline:

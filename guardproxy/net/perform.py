@@ -121,11 +121,7 @@ class Performer:
         """Put one call to one upstream; *outlet* is where events may be relayed to."""
         call, loop, name = ask.call, self._loop, ask.target.upstream
         dialect = call.dialect
-        # who does not want events knows no first token: only the whole has a deadline
-        streams = ask.streams and call.stream
-        clocks = Clocks(
-            name, self._timeouts, call.deadline, loop, streams=streams, patience=ask.patience, late=ask.late
-        )
+        clocks = Clocks(ask, self._timeouts, loop, record.started)
         limit = self._bounds.response_bytes
         flight = record.flight
         sink: Gather | Events | Bytes

@@ -243,7 +243,7 @@ class Events(_Relay):
         )
         self._outlet.write(self.last_words)
         self._outlet.abort()
-        self._done(fault.at, Kind.FAILURE, complete=False)
+        self._done(fault.at, fault.kind, complete=False)
 
     def _done(self, now: float, kind: Kind, *, complete: bool = True) -> None:
         complete = complete and kind is Kind.SUCCESS

@@ -117,3 +117,14 @@ async def test_a_short_throttle_is_waited_for(make):
     never = {"X-Guardproxy-Downshift": "never"}
     answers = await asyncio.gather(*(stand.chat(f"call {number}", headers=never) for number in range(3)))
     assert {answer.status for answer in answers} == {200}
+
+
+async def test_a_callers_deadline(make):
+    """`X-Request-Timeout` ends a call while its caller still listens, and says nothing about the model."""
+    stand = await make({**with_circuit(minimum_requests=1), "timeouts": {"first_token": 20, "total": 20}})
+    stand.sims["llama"].faults = "hang"
+    for stream in (False, True):
+        answer = await stand.chat(f"call {stream}", headers={"X-Request-Timeout": "400ms"}, stream=stream)
+        assert (answer.status, answer.code) == (504, "upstream_timeout")
+        assert "its caller's time was over" in answer.error["message"]
+    assert await stand.circuit("llama") == "closed"

@@ -1,41 +1,53 @@
-"""The deadlines of one attempt: which comes first, and what it says."""
+"""The deadlines of one attempt: which comes first, what it says, and about whom."""
 
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 import pytest
 
+from guardproxy.core.steps import Ask
+from guardproxy.core.terms import Terms
 from guardproxy.core.units import Seconds
+from guardproxy.core.values import Call, Kind, Target
+from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.net.clocks import Clocks, Timeouts
 
 
-async def ran(*, first_token: float, patience: float, beat: bool = False, streams: bool = True, total: float = 0.3):
+async def ran(
+    *,
+    first_token: float = 9.0,
+    patience: float = 0.0,
+    beat: bool = False,
+    streams: bool = True,
+    total: float = 0.3,
+    first: float = inf,
+    within: float = inf,
+):
     """What one attempt that brings nothing is told, in order."""
-    loop, told = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    told: list = []
     timeouts = Timeouts(first_token=Seconds(first_token), stall=Seconds(9), total=Seconds(total))
     over = loop.create_future()
-    clocks = Clocks(
-        "llama",
-        timeouts,
-        loop.time() + total,
-        loop,
-        streams=streams,
-        patience=patience,
-        late=lambda now: told.append(("late", now)),
-    )
+    started = loop.time()
+    terms = Terms(within, first)
+    call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=streams, deadline=started + min(total, within))
+    call.terms = terms
+    ask = Ask(call, Target("llama"), [], b"", relay=streams, streams=streams)
+    ask.patience, ask.late = patience, lambda now: told.append(("late", now, None))
+    clocks = Clocks(ask, timeouts, loop, started)
 
     def expired(fault):
-        told.append((fault.message, fault.at))
+        told.append((fault.message, fault.at, fault.kind))
         over.set_result(None)
 
-    started = loop.time()
     clocks.start(expired)
     if beat:
         clocks.beat(loop.time())
     await asyncio.wait_for(over, 20)
-    assert all(at >= started for _, at in told)
-    return [what for what, _ in told]
+    assert all(at >= started for _, at, _ in told)
+    return [(what, kind) for what, _, kind in told]
 
 
 @pytest.mark.parametrize(
@@ -44,16 +56,43 @@ async def ran(*, first_token: float, patience: float, beat: bool = False, stream
         ({"first_token": 0.1, "patience": 0.05}, ["late", "first_token"]),
         ({"first_token": 0.1, "patience": 0.2}, ["first_token"]),
         ({"first_token": 0.1, "patience": 0.0}, ["first_token"]),
-        ({"first_token": 9.0, "patience": 0.05}, ["late", "total"]),
-        ({"first_token": 9.0, "patience": 0.05, "beat": True}, ["total"]),
-        ({"first_token": 9.0, "patience": 0.05, "streams": False}, ["total"]),
+        ({"patience": 0.05}, ["late", "total"]),
+        ({"patience": 0.05, "beat": True}, ["total"]),
+        ({"patience": 0.05, "streams": False}, ["total"]),
     ],
 )
 async def test_late_is_told_once_and_the_attempt_goes_on(how, told):
     """An attempt that has brought nothing in time is told of once; the deadline comes all the same."""
     said = await ran(**how)
     assert len(said) == len(told)
-    assert all(word in text for word, text in zip(told, said, strict=True))
+    assert all(word in text for word, (text, _) in zip(told, said, strict=True))
+    assert said[-1][1] is Kind.FAILURE
+
+
+@pytest.mark.parametrize(
+    "how, says",
+    [
+        ({"within": 0.1}, "not finished when its caller's"),
+        ({"within": 0.1, "streams": False}, "not finished when its caller's"),
+        ({"within": 0.1, "beat": True}, "not finished when its caller's"),
+        ({"first": 0.1}, "not begun when its caller's"),
+    ],
+)
+async def test_a_caller_in_a_hurry(how, says):
+    """His own time is up before ours: he hears so, and the upstream is not to blame."""
+    ((text, kind),) = await ran(**how)
+    assert says in text
+    assert kind is Kind.IGNORED
+
+
+@pytest.mark.parametrize(
+    "how", [{"within": 9.0}, {"first": 9.0}, {"first": 0.1, "beat": True}, {"first_token": 0.1, "first": 5.0}]
+)
+async def test_a_caller_who_waits_longer_than_we_do(how):
+    """Our own deadlines hold, and what misses them is a failure."""
+    ((text, kind),) = await ran(**how)
+    assert "timeouts." in text
+    assert kind is Kind.FAILURE
 
 
 @pytest.mark.parametrize("slow_reader", [False, True])
@@ -62,7 +101,8 @@ async def test_a_stall_is_noticed_before_the_first_token_would_have_been_due(*, 
     loop = asyncio.get_running_loop()
     over = loop.create_future()
     timeouts = Timeouts(first_token=Seconds(0.1 if slow_reader else 60), stall=Seconds(0.2), total=Seconds(600))
-    clocks = Clocks("llama", timeouts, loop.time() + 600, loop, streams=True)
+    call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=True, deadline=loop.time() + 600)
+    clocks = Clocks(Ask(call, Target("llama"), [], b"", relay=True, streams=True), timeouts, loop)
     clocks.start(over.set_result)
     clocks.beat(loop.time())
     if slow_reader:  # the timer goes off meanwhile, and is set for the deadline
