@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Record, Reply
 from guardproxy.flow.read import error
+from guardproxy.flow.share import is_due
+from guardproxy.net.background import Background
 from guardproxy.net.perform import answer
 from guardproxy.net.server import TooLarge, Unreadable
 
@@ -38,6 +40,7 @@ class Desk:
         self.last = loop.time()
         """When the last call came or ended."""
         self.draining = False
+        self.background = Background(told, loop)
 
     async def handle(self, request: Request, outlet: Outlet) -> None:
         """Answer one request of an app."""
@@ -71,11 +74,20 @@ class Desk:
                 ident = self.house.reading.ident(request.headers)
                 taken.headers = [*taken.headers, (b"X-Request-Id", ident.encode())]
             answer(taken, record, outlet)
+            if record.refresh is not None:
+                self._refresh(record)
         else:
             upload = None
             if taken.dialect is None and request.body.length != 0:
                 upload = _bounded(request.body, self.house.config.limits.request_bytes)
             await self.house.performer.perform(taken, self.house.rules, record, outlet, upload)
+
+    def _refresh(self, record: Record) -> None:
+        """What was shown is old: have it made anew, if that is not being done."""
+        call, record.refresh = record.refresh, None
+        house = self.house
+        if call is not None and not self.draining and is_due(call, house.rules, self._loop.time()):
+            self.background.start(call, house.rules, house.performer)
 
     async def _take(self, request: Request, record: Record, outlet: Outlet) -> Call | Reply:
         """From the request to a call that every guard has admitted, or to the reply it gets instead."""

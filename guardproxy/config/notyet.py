@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from guardproxy.config.tree import Node, Path, Problems
 
 
-def _positive(value: Any) -> bool:
-    return value not in (0, 0.0, None, "0", "0s", "0ms", "0m", "0h")
-
-
 def _shadow(value: Any) -> bool:
     return bool(value == "shadow")
 
@@ -27,9 +23,7 @@ def _shadow(value: Any) -> bool:
 TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
     (("shared", "url"), lambda v: v is not None, "a shared store is not yet supported: leave it null"),
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
-    (("cache", "stale_while_revalidate_seconds"), _positive, "revalidation is not yet supported: leave it 0"),
     (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
-    (("cache", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
 )
 """Where (``*``: under any name), which values, and what is said about them."""
 

@@ -204,6 +204,7 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (cache.Settings, "max_size"): Rule(minimum=1, maximum=1 << 30),
     (cache.Settings, "max_bytes"): Rule(minimum=1, maximum=1 << 50),
     (cache.Settings, "ttl_seconds"): _SPAN,
+    (cache.Settings, "ttl_jitter"): Rule(minimum=0, maximum=1),
     (cache.Settings, "cleanup_interval"): _SPAN,
     (cache.Settings, "vary"): Rule(check=_header_name),
     (cache.Settings, "stale_while_revalidate_seconds"): _WAIT,

@@ -58,6 +58,8 @@ class Dialect:
     """What may be sent in a stream to say that it lives; empty: nothing may."""
     own_key: bytes = b""
     """The header field in which its servers look for a key besides ``Authorization``."""
+    aside: frozenset[str] = frozenset()
+    """Fields of a request that cannot shape what the model says: calls that differ in nothing else share an answer."""
     nest: str = ""
     """The field of a request that holds sampling parameters; empty: they stand at the top."""
     spelled: Mapping[str, str] = {}

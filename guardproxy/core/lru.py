@@ -34,12 +34,14 @@ class Entry(Generic[V]):
 class Lru(Generic[V]):
     """At most *max_size* entries and *max_bytes* of weight, each fresh for *ttl* seconds.
 
+    With *jitter*, a part from 0 to 1, an entry's time is shorter by up to that part of *ttl*, evenly over all keys.
     For *linger* seconds after its expiry an entry is no longer found by `get`, but still by `stale`.
     An entry heavier than the whole store is not taken and evicts nobody.
     """
 
     __slots__ = (
         "_entries",
+        "_jitter",
         "_linger",
         "_sweeping",
         "bytes",
@@ -50,11 +52,12 @@ class Lru(Generic[V]):
         "ttl",
     )
 
-    def __init__(self, max_size: int, max_bytes: int, ttl: float, linger: float = 0.0) -> None:
+    def __init__(self, max_size: int, max_bytes: int, ttl: float, linger: float = 0.0, jitter: float = 0.0) -> None:
         self.max_size = max_size
         self.max_bytes = max_bytes
         self.ttl = ttl
         self._linger = linger
+        self._jitter = jitter
         self._entries: OrderedDict[bytes, Entry[V]] = OrderedDict()
         self._sweeping: list[bytes] = []
         self.bytes = 0
@@ -100,7 +103,7 @@ class Lru(Generic[V]):
                 self._count(oldest)
             else:
                 self.evictions += 1
-        self._entries[key] = Entry(value, weight, now, now + self.ttl)
+        self._entries[key] = Entry(value, weight, now, now + self._lasts(key))
         self.bytes += weight
         return True
 
@@ -132,6 +135,10 @@ class Lru(Generic[V]):
             if entry is not None and now >= entry.expires:
                 self._expire(key, entry, now)
         return not self._sweeping
+
+    def _lasts(self, key: bytes) -> float:
+        """Seconds that an entry is fresh: keys are digests, and so as good as dice."""
+        return self.ttl * (1.0 - self._jitter * int.from_bytes(key[:4], "big") / 2**32) if self._jitter else self.ttl
 
     def _expire(self, key: bytes, entry: Entry[V], now: float) -> None:
         self._count(entry)

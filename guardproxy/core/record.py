@@ -54,6 +54,10 @@ class Record:
     cache_event: str = ""
     """``hit``, ``miss`` or nothing (bypassed)."""
     age: int = 0
+    background: bool = False
+    """Whether no caller waits for it: it was made to have something fresh to show."""
+    refresh: Call | None = None
+    """The call to be made in the background, since what was answered to it is old."""
     json: str = ""
     fallback: str = ""
     """The schema whose fallback was answered."""

@@ -41,6 +41,7 @@ class Anthropic(Language):
     name = "anthropic"
     paths = ("/v1/messages",)
     judged = True
+    aside = frozenset(("stream",))
     own_key = b"x-api-key"
     spelled = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}  # noqa: RUF012 -- read only
 

@@ -40,6 +40,7 @@ class Ollama(Language):
     name = "ollama"
     paths = ("/api/chat", "/api/generate")
     judged = True
+    aside = frozenset(("stream", "keep_alive"))
     media = MEDIA
     comment = b""  # every line must be an answer
     nest = "options"

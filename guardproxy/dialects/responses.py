@@ -41,6 +41,7 @@ class Responses(Language):
     name = "responses"
     paths = ("/v1/responses",)
     judged = True
+    aside = frozenset(("stream", "stream_options"))
     spelled = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}  # noqa: RUF012 -- read only
 
     def flaw(self, doc: Any) -> str | None:

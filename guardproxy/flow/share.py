@@ -1,7 +1,8 @@
 """Listening to the answer that somebody else has asked for.
 
 Here belongs what a caller does who finds his question on its way already: he joins, takes what comes of it where
-it may be shared, and otherwise tries once himself.  Who leads and who is told is `core.flights`'.
+it may be shared, and otherwise tries once himself; and whether a question is asked that no caller waits for.  Who
+leads and who is told is `core.flights`'.
 
     what came of the flight                          the first time        the second time
     a reply that may be shared, or sent already      his reply too         his reply too
@@ -25,6 +26,7 @@ from guardproxy.openai.fields import kept
 if TYPE_CHECKING:
     from guardproxy.core.flights import Flight, Flights
     from guardproxy.core.values import Call, Record
+    from guardproxy.flow.rules import Rules
 
 _OWN_LUCK = frozenset((408, 425, 429))
 """Statuses below 500 that another try may change."""
@@ -46,6 +48,13 @@ def joined(
         if type(came) is Reply and (last or came.sent or is_shared(came)):
             return now, _told(came, flight, record)
     return now, None
+
+
+def is_due(call: Call, rules: Rules, now: float) -> bool:
+    """Whether *call* may be made in the background: nobody makes it, and its upstream can bear a call more."""
+    if not call.flight or rules.flights.find(call.flight) is not None:
+        return False
+    return rules.budgets[call.targets[0].upstream].take(now)
 
 
 def is_shared(reply: Reply) -> bool:

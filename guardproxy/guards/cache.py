@@ -1,35 +1,43 @@
 """Answer again what was answered before.
 
-Here belongs what makes two calls the same call, which answers are kept, and what a caller may say about both.
-How memory is bounded is `core.lru`'s.
+Here belongs which answers are kept, who is shown them, and when an old one is better than none or than waiting.  What
+makes two calls the same is `openai.identity`'s, how an answer is made over for another kind of caller is
+`openai.keeping`'s, how memory is bounded `core.lru`'s.
 
 Kept is an answer only if it is whole, successful and accepted by every guard; it is shown only to a caller whose
 call has the same key: the same path, query, body, schema, tenant, upstream, model and mode.
+
+    found     the caller takes it   stale_while_revalidate   what happens
+    fresh     yes                   –                        a hit
+    fresh     no: max-age, …        –                        a miss; what comes takes its place
+    expired   yes: max-stale        –                        a hit, as old as it is
+    expired   no                    still                    a hit, and one call in the background takes its place
+    expired   no                    not, or no longer        a miss; shown only if nobody can answer (stale_if_error)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core import directives
+from guardproxy.core.guard import Guard, Parts, Spec
 from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
-from guardproxy.openai.fields import kept
+from guardproxy.openai.identity import Identity
+from guardproxy.openai.keeping import Kept, keep, show
 from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from guardproxy.core.dialect import Dialect
+    from guardproxy.core.directives import Asks
     from guardproxy.core.lru import Entry
     from guardproxy.core.values import Call, News, Record, Target
 
-OVERHEAD = 700
-"""Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
 STATEFUL = ("store", "conversation", "previous_response_id", "background")
 """Request fields that make the server remember something: such calls are never answered from memory."""
 _STATEFUL = frozenset(STATEFUL)
@@ -50,6 +58,8 @@ class Settings:
     """Memory at the most, keys and headers counted too."""
     ttl_seconds: Seconds = Seconds(600)
     """Seconds that an entry is fresh."""
+    ttl_jitter: float = 0.0
+    """The part of `ttl_seconds`, from 0 to 1, by which an entry's time may be shorter, so that not all end at once."""
     cleanup_interval: Seconds = Seconds(60)
     """Seconds between two sweeps of expired entries."""
     eviction_policy: Literal["lru"] = "lru"
@@ -74,87 +84,71 @@ class Settings:
 
 
 @final
-@dataclass(slots=True)
-class Kept:
-    """An answer as it is shown again."""
-
-    block: bytes
-    """Status line and header fields, ready to be sent but for what is of the request."""
-    body: bytes
-    events: bool
-    target: Target
-    json: str
-    """What the JSON guard said of it."""
-
-
-@final
 class Cache(Guard):
     """Keeps whole, successful, accepted answers, and shows them to the same caller who asks the same again."""
 
     name = "cache"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, places: Mapping[str, str] | None = None) -> None:
         self.settings = settings
-        linger = settings.stale_if_error_seconds
-        self.entries: Lru[Kept] = Lru(settings.max_size, settings.max_bytes, settings.ttl_seconds, linger)
-        self._vary = frozenset(name.lower().encode() for name in settings.vary)
+        self._shadow = settings.enabled == "shadow"
+        self._revalidate = settings.stale_while_revalidate_seconds
+        linger = max(settings.stale_if_error_seconds, self._revalidate)
+        size, weight = settings.max_size, settings.max_bytes
+        self.entries: Lru[Kept] = Lru(size, weight, settings.ttl_seconds, linger, settings.ttl_jitter)
+        self.key = Identity(settings.vary, places)
         self._swept = float("-inf")
         self._purged = float("-inf")
         self._sweeping = False
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Answer from what is kept; mark what is to be kept."""
-        if call.dialect is None:
+        dialect = call.dialect
+        if dialect is None:
             return call
-        asks = directives(call.cache_control) if call.cache_control else _NOTHING
-        if "no-store" in asks or not self._may_be_kept(call.doc, call.dialect.nest):
-            record.cache = "fwd=bypass"
-            return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
+        asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
+        if asks.no_store or not self._may_be_kept(call.doc, dialect.nest):
+            return self._passed(call, record, "fwd=bypass", asks)
         target = call.targets[0]
-        call.key = self.key(call, target)
+        call.key = key = self.key(call, target)
         call.keep = True
-        if "no-cache" in asks:
-            record.cache = "fwd=request"
-            return _not_cached(call.dialect, record) if "only-if-cached" in asks else call
-        entry = self._wanted(call, now) if target.moved_from else None
-        if entry is None:
-            entry = self.entries.get(call.key, now)
-        if entry is not None and now - entry.stored <= seconds_of(asks.get("max-age"), float("inf")):
-            record.cache_event = "hit"
-            record.cache = f"hit; ttl={int(entry.expires - now)}"
-            return _shown(entry.value, "cache", int(now - entry.stored), record)
+        if asks.no_cache:
+            return self._passed(call, record, "fwd=request", asks)
+        entry = self.entries.get(key, now)
+        if target.moved_from:
+            entry = self._wanted(call, now) or entry
+        if entry is None or asks is not directives.NOTHING:
+            entry = self._old_enough(key, entry, asks, now)
+        if entry is not None and (reply := self._shown(entry, call, record, now)) is not None:
+            return call if self._shadow else reply
         record.cache_event = "miss"
-        record.cache = "fwd=miss"
-        if "only-if-cached" in asks:
-            return _not_cached(call.dialect, record)
-        if self.settings.single_flight and not call.skip and asks.get("max-age") != "0":
-            call.flight = call.key if not call.fixed else call.key + b"!"  # whom nobody may move is told what was not
-        return call
+        return self._passed(call, record, "fwd=miss", asks)
 
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """An answer that has expired, where that is better than none."""
-        if not call.key or not self.settings.stale_if_error_seconds:
+        most = self.settings.stale_if_error_seconds
+        if not call.key or not most or self._shadow:
             return None
+        asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
         for target in sorted(call.targets, key=_moved):  # what was asked for, if there is any of it
             entry = self.entries.stale(self.key(call, target), now)
-            if entry is not None and _may_be_stale(call.cache_control, now - entry.stored):
-                break
-        else:
-            return None
-        record.cache = f"hit; ttl={-ceil(now - entry.expires)}; detail=stale-if-error"
-        return _shown(entry.value, "stale", int(now - entry.stored), record)
+            if entry is None or now - entry.expires >= most or not asks.bears(now - entry.stored):
+                continue
+            if (reply := show(entry.value, call, "stale")) is not None:
+                record.cache = f"hit; ttl={-ceil(now - entry.expires)}; detail=stale-if-error"
+                return _told(reply, entry, record, now)
+        return None
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
-        if not call.key or not reply.keepable or reply.status != 200 or record.target is None:
+        target = record.target
+        if not call.key or not reply.keepable or reply.status != 200 or target is None:
             return
         if record.started <= self._purged:
             return  # it was asked before somebody wanted everything forgotten: it may be what he meant
-        key = call.key if record.target is call.targets[0] else self.key(call, record.target)
-        headers = kept(reply.headers)
-        block = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in headers)
-        value = Kept(block, reply.body, reply.events, record.target, record.json)
-        if self.entries.put(key, value, len(key) + len(block) + len(reply.body) + OVERHEAD, now):
+        key = call.key if target is call.targets[0] else self.key(call, target)
+        value = keep(call, reply, target, record.json)
+        if self.entries.put(key, value, len(key) + value.weight, now) and not self._shadow:
             record.cache += "; stored"
 
     def tick(self, now: float) -> Iterable[News]:
@@ -189,30 +183,62 @@ class Cache(Guard):
             "expirations": entries.expirations,
         }
 
-    def key(self, call: Call, target: Target) -> bytes:
-        """Everything that shapes the answer, in 32 bytes: a difference in any of it is another key.
-
-        The length of every part is written before it, so that no two lists of parts read the same.
-        """
-        schema = call.schema.digest if call.schema is not None else b""
-        path, query = call.path.encode("utf-8", "surrogateescape"), call.query.encode("utf-8", "surrogateescape")
-        meant = f"{target.upstream}\0{target.model}\0{target.mode}\0".encode()
-        if call.named_mode or target.moved_from:  # then these are part of the request
-            meant += dumps([target.params, target.caps])
-        sizes = (len(path), len(query), len(meant), len(schema), len(call.body))
-        start = b"guardproxy 2\0%d:%d:%d:%d:%d\0%b%b%b%b" % (*sizes, path, query, meant, schema)
-        digest = blake2b(start, digest_size=32)
-        digest.update(call.body)  # apart: it may be large, and is not copied
-        vary = self._vary
-        for name, value in call.headers:
-            if (lower := name.lower()) in vary:
-                digest.update(b"%d:%b%d:%b" % (len(lower), lower, len(value), value))
-        return digest.digest()
-
     def _wanted(self, call: Call, now: float) -> Entry[Kept] | None:
         """What the mode that was asked for answered before: better than what the one in its place has to say."""
         asked = next((target for target in call.targets if not target.moved_from), None)
         return None if asked is None else self.entries.get(self.key(call, asked), now)
+
+    def _old_enough(self, key: bytes, fresh: Entry[Kept] | None, asks: Asks, now: float) -> Entry[Kept] | None:
+        """What the caller takes of it where it is not simply fresh: by his wish, or while it is fetched anew."""
+        entry = fresh or self.entries.stale(key, now)
+        if entry is None:
+            return None
+        age, left = now - entry.stored, entry.expires - now
+        if asks.takes(age, left) or (left <= 0 and -left < self._revalidate and asks.bears(age) and not asks.min_fresh):
+            return entry
+        return None
+
+    def _shown(self, entry: Entry[Kept], call: Call, record: Record, now: float) -> Reply | None:
+        """A hit, unless it cannot be had in the kind that the caller wants."""
+        reply = show(entry.value, call, "cache")
+        if reply is None:
+            return None
+        record.cache_event = "hit"
+        if self._shadow:
+            return reply
+        left = entry.expires - now
+        if left > 0:
+            record.cache = f"hit; ttl={int(left)}"
+        elif -left < self._revalidate:
+            record.cache = f"hit; ttl={-ceil(-left)}; detail=stale-while-revalidate"
+            call.flight = self._flight(call)
+            record.refresh = call
+        else:
+            record.cache = f"hit; ttl={-ceil(-left)}; detail=max-stale"
+        return _told(reply, entry, record, now)
+
+    def _passed(self, call: Call, record: Record, how: str, asks: Asks) -> Call | Reply:
+        """The call goes on; *how* says why."""
+        if self._shadow:
+            return call
+        record.cache = how
+        if asks.only_if_cached and call.dialect is not None:
+            return _not_cached(call.dialect, record)
+        if how == "fwd=miss" and self.settings.single_flight and asks.max_age:
+            call.flight = self._flight(call)
+        return call
+
+    def _flight(self, call: Call) -> bytes:
+        """What a call must share with another to share its answer while that is on its way; empty: nothing will do."""
+        if call.skip:
+            return b""
+        key = call.key
+        if call.fixed:  # whom nobody may move is not told what somebody else was moved to
+            key += b"!"
+        if call.stream:
+            options = call.doc.get("stream_options")
+            key += b"s" if options is None else b"s" + dumps(options)
+        return key
 
     def _may_be_kept(self, doc: dict[str, Any], nest: str) -> bool:
         if not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL):
@@ -223,41 +249,16 @@ class Cache(Guard):
         return isinstance(options, dict) and (options.get("temperature") == 0 or options.get("seed") is not None)
 
 
-def directives(text: str) -> dict[str, str]:
-    """Read a Cache-Control field (RFC 9111 §5.2), already in lower case; a later directive beats an earlier one."""
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        name, _, value = part.strip().partition("=")
-        if name:
-            found[name] = value.strip('"')
-    return found
-
-
-def seconds_of(text: str | None, default: float) -> float:
-    """A number of seconds in a directive; one that cannot be read asks for the freshest (RFC 9111 §4.2.1)."""
-    if text is None:
-        return default
-    return float(text) if text.isdecimal() else 0.0
-
-
-def _may_be_stale(cache_control: str, age: float) -> bool:
-    """Whether the caller takes an answer of this age where there is no other; ``no-cache`` and ``max-age`` bind."""
-    asks = directives(cache_control) if cache_control else _NOTHING
-    return "no-cache" not in asks and age <= seconds_of(asks.get("max-age"), float("inf"))
-
-
 def _moved(target: Target) -> bool:
     return bool(target.moved_from)
 
 
-_NOTHING: dict[str, str] = {}
-
-
-def _shown(value: Kept, source: str, age: int, record: Record) -> Reply:
-    record.age = age
-    record.target = value.target
-    record.json = value.json
-    return Reply(200, value.body, source=source, events=value.events, block=value.block)
+def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply:
+    """Note in the book whose answer it is, and how old."""
+    record.age = int(now - entry.stored)
+    record.target = entry.value.target
+    record.json = entry.value.json
+    return reply
 
 
 def _not_cached(dialect: Dialect, record: Record) -> Reply:
@@ -267,5 +268,9 @@ def _not_cached(dialect: Dialect, record: Record) -> Reply:
     return Reply(504, body, [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
 
 
-SPEC = Spec("cache", "cache", 30, lambda settings, _: Cache(settings))
+def _build(settings: Settings, parts: Parts) -> Cache:
+    return Cache(settings, {name: upstream.url for name, upstream in parts.config.upstreams.items()})
+
+
+SPEC = Spec("cache", "cache", 30, _build)
 """What the registry loads."""

@@ -43,6 +43,7 @@ class Family(Language):
     """A dialect whose answers are ``choices`` that end with a finish reason."""
 
     judged = True
+    aside = frozenset(("stream", "stream_options", "metadata", "store", "prompt_cache_retention", "priority"))
 
     def read(self, choice: dict[str, Any]) -> str | None:
         """The text of one choice; None where it says nothing by design, as a tool call does."""

@@ -46,6 +46,7 @@ class Counts:
         self.results = dict.fromkeys(RESULTS, 0)
         self.cache = {"hit": 0, "miss": 0}
         self.gone = 0
+        self.refreshed = 0
         self.know(upstreams, modes)
 
     def know(self, upstreams: Sequence[str], modes: Sequence[str]) -> None:

@@ -66,6 +66,8 @@ def families(counts: Counts) -> Iterator[Metric]:
     yield _counter("guardproxy_requests_total", "Calls by how they ended", ["status", "source"], counts.requests)
     yield _counter("guardproxy_errors_total", "Errors that the proxy made", ["code"], _single(counts.errors))
     yield _counter("guardproxy_json_total", "Calls by what became of their JSON", ["result"], _single(counts.results))
+    refreshed = {(): counts.refreshed}
+    yield _counter("guardproxy_cache_refreshes_total", "Calls made to replace an expired answer", [], refreshed)
     yield _counter("guardproxy_callers_gone_total", "Calls whose caller left before the end", [], {(): counts.gone})
     lasted = HistogramMetricFamily(
         "guardproxy_request_duration_seconds", "From request to end of reply", labels=["source"]

@@ -83,7 +83,7 @@ class Metrics(Collector):
 
     def _measure(self, record: Record) -> None:
         """Times and tokens, which are every call's own."""
-        if record.reply is not None and _way(record.reply) in self._counts.requests:
+        if record.reply is not None and _way(record.reply) in self._counts.requests and not record.background:
             self._counts.seconds[record.reply.source].add(record.ended - record.started)
         if not _relayed(record):
             for attempt in record.attempts:
@@ -105,7 +105,10 @@ class Metrics(Collector):
     def _count(self, record: Record, times: int = 1) -> None:
         """Count a call that came so many *times*."""
         reply = record.reply
-        if reply is None:
+        if record.background:
+            self._counts.refreshed += times
+            result = record.json
+        elif reply is None:
             self._counts.requests[NO_REPLY] += times
             result = record.json
         else:

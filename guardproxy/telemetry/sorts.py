@@ -116,5 +116,11 @@ def lean(record: Record) -> Record:
 
 def _has_history(record: Record) -> bool:
     return bool(
-        record.retries or record.asks_again or record.aborted or record.fallback or record.parse_failures or record.news
+        record.background
+        or record.retries
+        or record.asks_again
+        or record.aborted
+        or record.fallback
+        or record.parse_failures
+        or record.news
     )

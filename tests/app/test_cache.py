@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.app.stand import BRIEF, CHAT, JSON_SCHEMA, NEVER, asking
+from tests.app.stand import BRIEF, CHAT, JSON_SCHEMA, NEVER, Replay, asking, whole
 
 MISS = "guardproxy; fwd=miss"
 STORED = "guardproxy; fwd=miss; stored"
@@ -47,11 +47,61 @@ async def test_hit(stand, stream):
     assert metrics['guardproxy_requests_total{source="cache",status="2xx"}'] == 1
 
 
-async def test_streamed_and_whole_are_two(stand):
-    """A stream is not answered with a whole answer, nor the other way round."""
-    await stand.chat()
-    assert status(await stand.chat(stream=True)) == MISS
-    assert stand.asked("llama") == 2
+@pytest.mark.parametrize("stream", [False, True])
+async def test_either_kind_of_caller(stand, stream):
+    """What came whole is shown as events, and the other way round; the same words, the same id, no model asked."""
+    usage = {"stream_options": {"include_usage": True}}
+    first = await stand.chat(stream=stream, **(usage if stream else {}))
+    second = await stand.chat(stream=not stream, **({} if stream else usage))
+    assert status(second).startswith("guardproxy; hit")
+    whole, streamed = (second, first) if stream else (first, second)
+    assert whole.headers["Content-Type"] == "application/json"
+    assert streamed.headers["Content-Type"].startswith("text/event-stream")
+    assert whole.content == streamed.said
+    chunks = [event for event in streamed.events if event != "[DONE]"]
+    assert {chunk["id"] for chunk in chunks} == {whole.json()["id"]}
+    assert {chunk["created"] for chunk in chunks} == {whole.json()["created"]}
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert chunks[-1]["usage"] == whole.json()["usage"]
+    assert streamed.events[-1] == "[DONE]"
+    assert stand.asked("llama") == 1
+    assert (await stand.chat(stream=stream, **(usage if stream else {}))).body == first.body
+
+
+async def test_tools_and_reasoning_go_along(make):
+    """Tool calls and what a model thought are in the answer of the other kind too."""
+    tool = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    message = {"role": "assistant", "content": "hm", "reasoning_content": "which scent?", "tool_calls": [tool]}
+    doc = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 7,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+    }
+    async with Replay(whole(json.dumps(doc).encode())) as model:
+        stand = await make({"upstreams": {"llama": {"url": model.url}}})
+        asked = len(model.heads)
+        await stand.chat()
+        events = (await stand.chat(stream=True)).events
+        assert len(model.heads) == asked + 1
+    deltas = [event["choices"][0]["delta"] for event in events if event != "[DONE]"]
+    assert deltas[0]["reasoning_content"] == "which scent?"
+    assert deltas[0]["tool_calls"] == [{"index": 0, **tool}]
+    assert events[-2]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_a_stream_as_others_want_it(stand):
+    """Usage is told to those who ask for it, and to nobody else; where it never came the model is asked."""
+    await stand.chat(stream=True)
+    asks = {"stream_options": {"include_usage": True}}
+    told = await stand.chat(stream=True, **asks)
+    assert (status(told), stand.asked("llama")) == (MISS, 2)
+    again = await stand.chat(stream=True)
+    assert status(again).startswith("guardproxy; hit")
+    assert all("usage" not in event for event in again.events if event != "[DONE]")
+    assert again.said == told.said
 
 
 async def test_judged_answers_are_kept_as_judged(stand):
@@ -338,6 +388,53 @@ async def test_stale_if_error(make, stream):
     assert refused.status >= 500
     metrics = await stand.metrics()
     assert metrics['guardproxy_requests_total{source="stale",status="2xx"}'] == 2
+
+
+async def test_stale_while_revalidate(make):
+    """With `stale_while_revalidate_seconds` nobody waits: an expired answer at once, and one call to replace it."""
+    stand = await make({"cache": {"ttl_seconds": 0.2, "stale_while_revalidate_seconds": 60}})
+    first = await stand.chat()
+    await asyncio.sleep(0.2)
+    stand.sims["llama"].faults = "latency=0.2"
+    answers = await asyncio.gather(*(stand.chat() for _ in range(5)))
+    assert {answer.body for answer in answers} == {first.body}
+    for answer in answers:
+        assert status(answer) in {f"guardproxy; hit; ttl={ttl}; detail=stale-while-revalidate" for ttl in (0, -1)}
+    await stand.until(lambda: stand.asked("llama") == 2)
+    assert stand.proxy.desk.in_flight == 0
+    await stand.until(lambda: not len(stand.proxy.desk.background))
+    fresh = await stand.chat()
+    assert fresh.body != first.body
+    metrics = await stand.metrics()
+    assert metrics["guardproxy_cache_refreshes_total"] == 1
+    assert metrics["cache_hits_total"] == 6
+    assert metrics['guardproxy_requests_total{source="upstream",status="2xx"}'] == 1
+    assert metrics['llm_requests_total{model="llama"}'] == 2
+    assert metrics["guardproxy_callers_gone_total"] == 0
+
+
+async def test_a_refresh_that_fails_harms_nobody(make):
+    """The old answer is shown as long as it may be; the end of the proxy ends what is under way."""
+    stand = await make({"cache": {"ttl_seconds": 0.1, "stale_while_revalidate_seconds": 60}, "retry": {"attempts": 0}})
+    first = await stand.chat(headers=NEVER)
+    await asyncio.sleep(0.1)
+    stand.sims["llama"].faults = "status=500,times=1"
+    assert (await stand.chat(headers=NEVER)).body == first.body
+    await stand.until(lambda: stand.asked("llama") == 2 and not len(stand.proxy.desk.background))
+    stand.sims["llama"].faults = "latency=5"
+    assert (await stand.chat(headers=NEVER)).body == first.body
+    await stand.until(lambda: stand.asked("llama") == 3)
+    await stand.proxy.desk.background.close()
+    await stand.until(stand.at_rest)
+
+
+async def test_shadow(make):
+    """`cache.enabled: shadow`: kept and counted, and every call is asked all the same."""
+    stand = await make({"cache": {"enabled": "shadow"}})
+    for _ in range(3):
+        assert status(await stand.chat()) is None
+    assert stand.asked("llama") == 3
+    assert await counts(stand) == (2, 1, 1)
 
 
 async def test_stale_before_fallback(make):

@@ -1,0 +1,106 @@
+"""What makes two calls the same call.
+
+Here belongs the key under which an answer is kept, and the rule of what is in it: everything that can shape the answer,
+and whoever must not see it.  A difference in any of it is another key; what is left out is on a list that each dialect
+publishes (`Dialect.aside`).  docs/cache.md says the same for people.
+
+A body counts as what it says, not as the bytes in which it says it: without the fields on the list, its fields in the
+order of their names.  Nothing else is made alike.  Below the top the order stays, for the properties of a schema and
+the tools of a prompt reach the model in theirs; whole numbers count as they are written, whatever their size;
+duplicate names never come this far.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, final
+
+from guardproxy.openai.strict import dumps, exact, is_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from guardproxy.core.values import Call, Headers, Target
+
+SMALL = 64 << 10
+"""Bytes of a body that is remembered with what it came to: the same bytes again are found without reading them."""
+REMEMBERED = 2 << 20
+"""Bytes of bodies remembered in a generation; there are two."""
+_NAMES = 1024
+"""Names of header fields that are remembered as being of no account."""
+
+
+@final
+class Identity:
+    """Makes keys; *vary* are the header fields that tell tenants apart, *places* where each upstream is."""
+
+    __slots__ = ("_others", "_places", "_seen", "_size", "_young", "vary")
+
+    def __init__(self, vary: Iterable[str], places: Mapping[str, str] | None = None) -> None:
+        self.vary = frozenset(name.lower().encode() for name in vary)
+        self._places = dict(places or {})
+        self._others: set[bytes] = set()
+        self._young: dict[tuple[bytes, str, bool], bytes] = {}
+        self._seen: dict[tuple[bytes, str, bool], bytes] = {}
+        self._size = 0
+
+    def __call__(self, call: Call, target: Target) -> bytes:
+        """Everything that shapes the answer, in 32 bytes.
+
+        The length of every part is written before it, so that no two lists of parts read the same.
+        """
+        upstream = target.upstream
+        meant = f"{upstream}\0{self._places.get(upstream, '')}\0{target.model}\0{target.mode}\0"
+        if call.named_mode or target.moved_from:  # then these are part of the request
+            meant += dumps([target.params, target.caps]).decode()
+        path, query = call.path, call.query
+        text = f"guardproxy 3\0{call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
+        digest = b"" if call.schema is None else call.schema.digest
+        parts = [text.encode("utf-8", "surrogateescape"), b"\0%d:" % len(digest), digest, self._said(call, target)]
+        self._tenant(call.headers, parts)
+        return sha256(b"".join(parts)).digest()
+
+    def _tenant(self, headers: Headers, parts: list[bytes]) -> None:
+        others = self._others
+        for name, value in headers:
+            if name in others:
+                continue
+            lower = name.lower()
+            if lower in self.vary:
+                parts.append(b"%d:%b%d:%b" % (len(lower), lower, len(value), value))
+            elif len(others) < _NAMES:
+                others.add(name)
+
+    def _said(self, call: Call, target: Target) -> bytes:
+        """The digest of what the body says."""
+        dialect, body = call.dialect, call.body
+        name = "" if dialect is None else dialect.name
+        which = (body, name, bool(target.model))
+        found = self._young.get(which) or self._seen.get(which)
+        if found is None:
+            aside = frozenset[str]() if dialect is None else dialect.aside
+            found = sha256(canonical(call.doc, aside | _MODEL if target.model else aside)).digest()
+            if len(body) <= SMALL:
+                self._remember(which, found)
+        return found
+
+    def _remember(self, which: tuple[bytes, str, bool], digest: bytes) -> None:
+        self._young[which] = digest
+        self._size += len(which[0]) + _EACH
+        if self._size > REMEMBERED:
+            self._seen, self._young, self._size = self._young, {}, 0
+
+
+_MODEL = frozenset(("model",))
+"""What the caller wrote there is replaced by the model id that the target serves, which is in the key."""
+_EACH = 300
+"""Bytes that a remembered body takes besides its own."""
+
+
+def canonical(doc: dict[str, Any], aside: frozenset[str]) -> bytes:
+    """What *doc* says, without the fields *aside*: the same bytes for the same saying."""
+    told = {name: doc[name] for name in sorted(doc) if name not in aside}
+    written = dumps(told)
+    if b"null" in written and not is_finite(told):  # that is how an infinite number would be written
+        return exact(told)
+    return written
