@@ -183,7 +183,7 @@ class Dialer:
     async def _race(self) -> socket.socket:
         """Connect to the first address that answers; old knowledge that fails is renewed once."""
         known, renewed = self._known, False
-        if self._clock() >= self.expires:
+        if not known or self._clock() >= self.expires:
             error = await self._renew()
             known, renewed = self._known, True
             if not known:

@@ -17,7 +17,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,7 +29,7 @@ from tests.faults.wire import WELL, Seen, read, request, whole
 from tests.net.raw import Peer, Raw, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from guardproxy.config.load import Loaded
 
@@ -134,7 +134,7 @@ class Trial:
     """The proxy, three model servers and an app."""
 
     def __init__(self, changes: Mapping[str, Any] | None = None, *, urls: Mapping[str, str] | None = None) -> None:
-        """*urls* stand in for those of model servers."""
+        """*urls* stand in for those of model servers; ``{port}`` in one is that server's port."""
         self.changes = dict(changes or {})
         self._urls = dict(urls or {})
         self.models = {name: Model(name) for name in NAMES}
@@ -145,7 +145,7 @@ class Trial:
         async with AsyncExitStack() as stack:
             for model in self.models.values():
                 raw = model.raw = await stack.enter_async_context(serve(model))
-                model.url = self._urls.get(model.name, raw.url)
+                model.url = self._urls.get(model.name, raw.url).format(port=raw.port)
             self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- the stack closes it
             loop = asyncio.get_running_loop()
             loaded = self.load()
@@ -212,6 +212,25 @@ class Trial:
         circuits = {} if breaker is None else breaker.circuits
         windows = {name: (circuit._window.bad, circuit._window.total) for name, circuit in circuits.items()}
         return Books(metrics, windows, {name: len(model.calls) for name, model in self.models.items()})
+
+    @asynccontextmanager
+    async def accounts(
+        self, breaker: str = "-", *, kept: int = 0, told: Mapping[str, float] | None = None, **calls: int
+    ) -> AsyncIterator[None]:
+        """Hold what happens within to the books.
+
+        *calls*: how often each server is asked; *breaker*: what llama's circuit makes of it, as in the list, more
+        than once as ``FF``; *told*: by how much metrics move.
+        """
+        before = await self.books()
+        yield
+        await self.balanced(kept=kept)
+        after = await self.books()
+        assert {name: after.calls[name] - before.calls[name] for name in NAMES} == dict.fromkeys(NAMES, 0) | calls
+        (bad, marks), (old_bad, old_marks) = after.windows["llama"], before.windows["llama"]
+        assert (bad - old_bad, marks - old_marks) == (breaker.count("F"), breaker.count("F") + breaker.count("S"))
+        changed = moved(before, after)
+        assert {name: changed.get(name, 0) for name in told or {}} == dict(told or {})
 
     @property
     def kept(self) -> tuple[int, int]:

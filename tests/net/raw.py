@@ -197,10 +197,11 @@ async def serve(
         yield raw
     finally:
         server.close()
-        for task in list(raw.tasks):
-            task.cancel()
-        for _ in range(3):
-            await asyncio.sleep(0.005)
+        if raw.tasks:
+            for task in list(raw.tasks):
+                task.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0.005)
         assert not raw.errors, raw.errors
 
 
