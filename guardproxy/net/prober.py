@@ -81,7 +81,15 @@ class Prober:
         if task is None:
             task = self._running[upstream] = self._loop.create_task(self._check(upstream), name=f"check {upstream}")
             task.add_done_callback(lambda _: self._running.pop(upstream, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asker = asyncio.current_task()
+            if not task.cancelled() or (asker is not None and asker.cancelling()):
+                raise
+            # `stop` has ended the check, not the one who waits for it: he is told what is known
+            detail = "the check was ended: the configuration has changed, or the proxy is shutting down"
+            return last or Check(self._loop.time(), ok=False, seconds=0.0, reason="unfinished", detail=detail)
 
     def _holds(self, upstream: str, last: Check) -> bool:
         """Whether *last* still says how it is; what an open circuit made of it holds as long as that is open."""

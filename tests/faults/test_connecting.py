@@ -164,7 +164,8 @@ async def test_tls_that_does_not_hold(certs, cert, host, says):
         serve(script, tls=tls) as raw,
         Trial(
             {"upstreams": {"llama": upstream}, "retry": {"attempts": 2}}, urls={"llama": f"https://{host}:{raw.port}"}
-        ) as trial,trial.accounts(mistral=1, kept=1)
+        ) as trial,
+        trial.accounts(mistral=1, kept=1),
     ):
         assert (await trial.ask(asking())).fields["x-guardproxy-upstream"] == "mistral"
 

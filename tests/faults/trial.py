@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guardproxy.app.serve import Proxy
 from guardproxy.config.load import loads
+from guardproxy.core.circuit import Circuit
 from tests.app.stand import merged
 from tests.faults.wire import WELL, Seen, read, request, whole
 from tests.net.raw import Peer, Raw, serve
@@ -231,6 +232,13 @@ class Trial:
         assert (bad - old_bad, marks - old_marks) == (breaker.count("F"), breaker.count("F") + breaker.count("S"))
         changed = moved(before, after)
         assert {name: changed.get(name, 0) for name in told or {}} == dict(told or {})
+
+    @property
+    def circuit(self) -> Circuit:
+        """That of llama."""
+        breaker = self.proxy.house.breaker
+        assert breaker is not None
+        return breaker.circuits["llama"]
 
     @property
     def kept(self) -> tuple[int, int]:

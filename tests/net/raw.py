@@ -106,12 +106,19 @@ class Peer:
         """The next request, head and body; empty where the client has gone."""
         try:
             head = await self.reader.readuntil(b"\r\n\r\n")
+            if length := re.search(rb"Content-Length: (\d+)", head):
+                return head + await self.reader.readexactly(int(length[1]))
         except (asyncio.IncompleteReadError, ConnectionError):
             return b""
-        if length := re.search(rb"Content-Length: (\d+)", head):
-            return head + await self.reader.readexactly(int(length[1]))
         if b"Transfer-Encoding: chunked" in head:
-            return head + await self.reader.readuntil(b"0\r\n\r\n")
+            try:
+                return head + await self.reader.readuntil(b"0\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return b""
+            except asyncio.LimitOverrunError:  # too long to be held: swallowed, and no request
+                while await self.reader.read(65536):
+                    pass
+                return b""
         return head
 
     async def send(self, *pieces: bytes) -> None:
