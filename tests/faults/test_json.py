@@ -200,8 +200,9 @@ def bush(depth: int) -> dict:
         ({"type": "string", "pattern": "^(a+)+$"}, json.dumps("a" * 40 + "!")),
         ({"type": "string", "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}, json.dumps("a" * 5000)),
         (bush(9), json.dumps("x")),
+        (bush(14), json.dumps("x")),
     ],
-    ids=["ReDoS", "ReDoS-2", "anyOf"],
+    ids=["ReDoS", "ReDoS-2", "anyOf", "anyOf-more"],
 )  # fmt: skip
 async def test_a_schema_that_takes_for_ever(schema, text):
     """Bounded in time, and meanwhile others are served."""

@@ -265,6 +265,7 @@ class Trial:
         owed += [repr(up) for up in house.upstreams.values() if up.open != up.idle or up.waiting]
         if house.breaker is not None:
             owed += [f"a probe of {name}" for name, circuit in house.breaker.circuits.items() if circuit._probes]
+        owed += [repr(house.scales)] if house.scales._busy else []
         owed += [repr(caller) for caller in self.proxy.app._front.callers]
         owed += [f"task {name}" for name in (_tasks() - self._tasks)]
         if (fds := self._own_fds()) > self._fds:
@@ -272,8 +273,12 @@ class Trial:
         return owed
 
     def _own_fds(self) -> int:
-        """Files and sockets open, without connections kept for reuse, both ends of which are in this process."""
-        return _fds() - 2 * sum(up.idle for up in self.proxy.house.upstreams.values())
+        """Files and sockets open, without what is kept for reuse: connections, and processes that judge.
+
+        Both ends of a connection are in this process, and both pipes of a process.
+        """
+        house = self.proxy.house
+        return _fds() - 2 * (sum(up.idle for up in house.upstreams.values()) + len(house.scales._idle))
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
