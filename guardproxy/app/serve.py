@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 """Seconds between two looks at what changes by time alone."""
-FIXED = ("listen", "admin", "limits", "log", "alerts")
+FIXED = ("listen", "admin", "limits", "log", "alerts", "debug")
 """Sections that are read once, at start."""
 YOUNG = (10_000, 20, 20)
 """When Python looks for circles of garbage: its own 700 would have it look after every dozen calls, for nothing."""
@@ -81,7 +81,7 @@ class Proxy:
         names, modes = list(house.upstreams), list(config.modes)
         hook = config.alerts.webhook
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
-        self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall), webhook, loop, wall)
+        self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall, bodies=config.debug.bodies), webhook, loop, wall)
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
         self.prober = self._prober(house)
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)

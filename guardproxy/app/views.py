@@ -60,6 +60,8 @@ class Views:
             "/metrics": self.metrics,
             "/guard/state": self.state,
             "/guard/verify": self.verify,
+            "/guard/requests": self.requests,
+            "/guard/requests/": self.request,
             "/v1/models": self.models,
             "/v1/models/": self.model,
         }
@@ -96,6 +98,24 @@ class Views:
     async def state(self, _request: Request, _path: str, _query: str) -> Reply:
         """What the proxy is like at this moment."""
         return _json(200, self.told())
+
+    async def requests(self, _request: Request, _path: str, query: str) -> Reply:
+        """The last calls that are over, each in a line, the latest first."""
+        since = parse_qs(query).get("since", ["0"])[-1]
+        self._sinks.fold()
+        calls = self._sinks.feed.calls(int(since) if since.isascii() and since.isdigit() else 0)
+        return _json(200, {"requests": calls[::-1]})
+
+    async def request(self, request: Request, path: str, _query: str) -> Reply:
+        """One of them, with each step."""
+        ident = unquote(path.removeprefix("/guard/requests/"))
+        self._sinks.fold()
+        told = self._sinks.feed.call(ident)
+        if told is None:
+            return error(404, "not_found", f"{ident[:128]!r} is none of the last calls that are over", "id")
+        if not request.local:
+            told.pop("bodies", None)
+        return _json(200, told)
 
     async def verify(self, _request: Request, _path: str, _query: str) -> Reply:
         """The pre-promotion checklist, run now."""

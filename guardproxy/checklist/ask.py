@@ -1,6 +1,6 @@
-"""Asking a running proxy whether it is safe to promote.
+"""Asking a running proxy: whether it is safe to promote, what became of a call.
 
-Here belongs the client side of ``guardproxy verify``: one request, and how its answer is shown.
+Here belongs the client side: one request, and how the checklist is shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ class Unanswered(Exception):  # noqa: N818 -- a finding, shown as such
 
 def fetch(url: str, seconds: float = 30.0) -> dict[str, Any]:
     """Get the checklist of the proxy at *url*; raises `Unanswered`."""
+    status, doc = get(url, "/guard/verify", seconds)
+    if status != http.HTTPStatus.OK or "checks" not in doc:
+        message = f"{url} answered {status}, which is no checklist: is a guardproxy listening there?"
+        raise Unanswered(message)
+    return doc
+
+
+def get(url: str, path: str, seconds: float = 30.0) -> tuple[int, dict[str, Any]]:
+    """Ask the proxy at *url* for a document: the status, and what it says; raises `Unanswered`."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         message = f"{url!r} is no URL such as http://127.0.0.1:8000"
@@ -28,9 +37,9 @@ def fetch(url: str, seconds: float = 30.0) -> dict[str, Any]:
     try:
         connection = make(parts.hostname, parts.port, timeout=seconds)
         try:
-            connection.request("GET", "/guard/verify", headers={"Accept": "application/json"})
+            connection.request("GET", path, headers={"Accept": "application/json"})
             response = connection.getresponse()
-            body = response.read(1 << 20)
+            body = response.read(4 << 20)
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -40,10 +49,7 @@ def fetch(url: str, seconds: float = 30.0) -> dict[str, Any]:
         doc = json.loads(body)
     except ValueError:
         doc = None
-    if response.status != http.HTTPStatus.OK or not isinstance(doc, dict) or "checks" not in doc:
-        message = f"{url} answered {response.status}, which is no checklist: is a guardproxy listening there?"
-        raise Unanswered(message)
-    return doc
+    return response.status, doc if isinstance(doc, dict) else {}
 
 
 def render(result: dict[str, Any]) -> str:

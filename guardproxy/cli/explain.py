@@ -1,7 +1,8 @@
-"""``guardproxy explain``: what a configuration amounts to, for people and, with ``--json``, for scripts.
+"""``guardproxy explain``: what a configuration amounts to, or with ``--request`` what became of one call.
 
-Here belong the words and the layout.  Not here: what the values are and where they came from (`config`),
-what a guard does at a moment, which its own source says.
+Here belong the words and the layout, for people and, with ``--json``, for scripts.  Not here: what the values are and
+where they came from (`config`), what a guard does at a moment, which its own source says; what is known of a
+call, which the running proxy says.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from guardproxy.cli import check
 
@@ -28,16 +32,49 @@ def add_arguments(parser: ArgumentParser) -> None:
     """What the command understands."""
     check.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--request", metavar="ID", help="explain this call instead (the answer's X-Request-Id)")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the proxy that it went through (%(default)s)")
 
 
 def main(args: Namespace) -> int:
-    """Explain; 0, or 2 where the configuration cannot be used."""
+    """Explain; 0, 1 where nothing is known of a call, or 2 where the configuration cannot be used."""
+    if args.request is not None:
+        return _request(args)
     loaded = check.read(args)
     if loaded is None:
         return 2
     told = gather(loaded)
     print(json.dumps(told, indent=2, ensure_ascii=False) if args.json else "\n".join(lines(told)))
     return 0
+
+
+def _request(args: Namespace) -> int:
+    from guardproxy.checklist.ask import Unanswered, get
+
+    try:
+        status, told = get(args.url, "/guard/requests/" + quote(args.request, safe=""))
+    except Unanswered as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    if status != 200:
+        print(told.get("error", {}).get("message", f"{args.url} answered {status}"), file=sys.stderr)
+        return 1
+    print(json.dumps(told, indent=2, ensure_ascii=False) if args.json else "\n".join(request_lines(told)))
+    return 0
+
+
+def request_lines(told: dict[str, Any]) -> Iterator[str]:
+    """One call for people."""
+    when = datetime.fromtimestamp(told["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    yield f"{told['method']} {told['path']}   {told['status']} in {told['ms']:.0f} ms, ended {when}"
+    yield f"id {told['id']}{'   trace ' + told['trace'] if told['trace'] else ''}"
+    if told["tokens_in"] or told["tokens_out"]:
+        yield f"tokens {told['tokens_in']} in, {told['tokens_out']} out"
+    yield ""
+    for step in told["steps"]:
+        yield f"{step['ms']:>9.1f} ms  {step['what']:<12} {step['said']}"
+    for name, text in told.get("bodies", {}).items():
+        yield from ("", f"{name}:", text)
 
 
 def gather(loaded: Loaded) -> dict[str, Any]:

@@ -165,6 +165,15 @@ class Log:
     """The part of calls answered as asked that is written, evenly spread; whatever went wrong is always written."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """For finding a fault, never in production (``debug``)."""
+
+    bodies: bool = False
+    """Whether ``/guard/requests/ID`` shows, to loopback alone, how the bodies of a call begin."""
+
+
 def _upstreams() -> dict[str, Upstream]:
     return {
         "qwen": Upstream("http://127.0.0.1:18001", "Qwen/Qwen2.5-7B-Instruct", ("qwen2.5",)),
@@ -228,3 +237,5 @@ class Config:
     """What is different for some calls; the first that fits counts."""
     log: Log = Log()
     """What is written about what happens."""
+    debug: Debug = Debug()
+    """For finding a fault."""

@@ -71,5 +71,13 @@ class Record:
     gone: bool = False
     """Whether the caller left before the end."""
     ended: float = 0.0
+    trail: list[tuple[float, str, str]] | None = None
+    """What was decided on the way, attempts aside: when, what, and about whom or why; None where nothing was."""
     trace: str = ""
     """The id of the trace that the caller's ``traceparent`` names; read when the call is over."""
+
+    def note(self, at: float, what: str, said: str) -> None:
+        """Something has been decided that no other field tells."""
+        if self.trail is None:
+            self.trail = []
+        self.trail.append((at, what, said))

@@ -122,6 +122,7 @@ class _Pursuit:
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
                 record.parse_failures.append(target.upstream)
+                record.note(self.now, "rejected", verdicts.short(outcome, verdict))
                 if not (yield from self._ask_again(outcome, verdict)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
@@ -152,6 +153,7 @@ class _Pursuit:
                         target = replace(target, reason=why or "unavailable")  # noqa: PLW2901 -- the same place, with its why
                     return target, tokens
                 why = why or tokens.reason
+                self.record.note(self.now, "refused", f"{target.upstream}: {tokens.reason}")
                 advised |= tokens.soft
                 if tokens.until < self.until and not tokens.soft:
                     self.until = tokens.until
@@ -167,8 +169,13 @@ class _Pursuit:
         if wait is None:
             return False
         self.waited += wait
-        self.now = yield Pause(wait)
+        yield from self._pause(wait)
         return True
+
+    def _pause(self, wait: float) -> Story[None]:
+        if wait:
+            self.record.note(self.now, "waits", f"{wait:.3f} s")
+            self.now = yield Pause(wait)
 
     def _ask(self, target: Target, tokens: list[Any] | None) -> Story[Outcome]:
         """Ask once. Every permit is given back exactly once, even if the caller goes away meanwhile."""
@@ -211,6 +218,7 @@ class _Pursuit:
     def _late(self, now: float) -> None:
         """The attempt under way has brought nothing in time; it goes on."""
         self.late = True
+        self.record.note(now, "late", self.under_way[0].upstream)
         self.rules.late(*self.under_way, now)
 
     def _examined(self, answer: Answer, target: Target) -> Answer | Fault:
@@ -253,8 +261,7 @@ class _Pursuit:
         if self.now + wait >= self.call.deadline:
             return False
         self.call = longer or dialect.again(self.call, answer, verdict.note or "")
-        if wait:
-            self.now = yield Pause(wait)
+        yield from self._pause(wait)
         record.asks_again += 1
         return True
 
@@ -279,8 +286,7 @@ class _Pursuit:
         if wait is None:
             return False
         self.retries += 1
-        if wait:
-            self.now = yield Pause(wait)
+        yield from self._pause(wait)
         return True
 
     def _rescued(self) -> Reply | None:

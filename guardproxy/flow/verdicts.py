@@ -20,6 +20,13 @@ def hopeless(answer: Answer) -> Verdict:
     return Verdict("invalid", note, flawed=True)
 
 
+def short(answer: Answer, verdict: Verdict) -> str:
+    """Why an answer was not accepted, in words that hold nothing of it."""
+    return (
+        "hung up on: nothing could come of it" if answer.hopeless else "cut at its length" if verdict.cut else "invalid"
+    )
+
+
 def left(call: Call, reply: Reply, now: float) -> Answer | None:
     """The answer that has left as the stream *reply*, to be judged all the same; None where there is none to judge."""
     if call.schema is None or not reply.body:

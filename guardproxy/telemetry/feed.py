@@ -1,7 +1,7 @@
-"""The latest: the last changes of state and a line on each of the last calls, in memory.
+"""The latest: the last changes of state and the last calls, in memory.
 
-Here belongs what ``/guard/state`` and the live page show of the recent past.  What is written down for good is
-the log's.  A record is never kept itself, only what is short of it: it holds the bodies.
+Here belongs what is kept of the recent past.  How a call is shown is trail's; what is written down for good is the
+log's.  A record is never kept itself, only a lean copy: it holds the bodies.
 """
 
 from __future__ import annotations
@@ -10,31 +10,34 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.telemetry.line import GONE
 from guardproxy.telemetry.sorts import lean
+from guardproxy.telemetry.trail import Entry, full, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from guardproxy.core.values import Attempt, News, Record
+    from guardproxy.core.values import News, Record
     from guardproxy.telemetry.sorts import Sort
 
 _EVENT = ("serial", "at", "what", "subject", "from", "to", "reason")
-_Entry = tuple[int, float, str, "Record", float, float, "list[Attempt]", "dict[str, Any] | None", str, str]
+BODY = 16 << 10
+"""Bytes of each body that are kept, where bodies are."""
 
 
 @final
 class Feed:
     """The last *events* and *calls*; *wall* says what time it is, in seconds since 1970.
 
-    Each entry has a serial number, so that a reader who was here before can ask for what is new.
+    Each entry has a serial number, so that a reader who was here before can ask for what is new.  With *bodies* the
+    beginnings of what was asked and answered are kept too: for finding a fault, never in production.
     """
 
-    def __init__(self, wall: Callable[[], float], *, events: int = 100, calls: int = 200) -> None:
+    def __init__(self, wall: Callable[[], float], *, events: int = 100, calls: int = 500, bodies: bool = False) -> None:
         self._wall = wall
+        self._bodies = bodies
         self._serial = count(1)
         self._events: deque[tuple[Any, ...]] = deque(maxlen=events)
-        self._calls: deque[_Entry] = deque(maxlen=calls)
+        self._calls: deque[tuple[Any, ...]] = deque(maxlen=calls)
 
     def __repr__(self) -> str:
         return f"<Feed {len(self._events)} events, {len(self._calls)} calls>"
@@ -59,42 +62,28 @@ class Feed:
                 record.usage,
                 record.cache,
                 record.trace,
+                _bodies(record) if self._bodies else None,
             )
         )
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """The last changes of state, oldest first, with a serial number above *since*."""
-        return _after(since, _EVENT, self._events)
+        return _after(since, self._events)
 
     def calls(self, since: int = 0) -> list[dict[str, Any]]:
         """The last calls, oldest first, with a serial number above *since*."""
-        return [_shown(entry) for entry in self._calls if entry[0] > since]
+        return [summary(Entry._make(one)) for one in self._calls if one[0] > since]
+
+    def call(self, ident: str) -> dict[str, Any] | None:
+        """All that is known of the last call with this id; None where it is not among those that are kept."""
+        found = next((one for one in reversed(self._calls) if one[2] == ident), None)
+        return None if found is None else full(Entry._make(found))
 
 
-def _after(since: int, names: tuple[str, ...], entries: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(names, entry, strict=True)) for entry in entries if entry[0] > since]
+def _after(since: int, entries: deque[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(_EVENT, entry, strict=True)) for entry in entries if entry[0] > since]
 
 
-def _shown(entry: _Entry) -> dict[str, Any]:
-    serial, at, ident, example, started, ended, attempts, _, cache, trace = entry
-    call, reply, target = example.call, example.reply, example.target
-    return {
-        "serial": serial,
-        "at": at,
-        "id": ident,
-        "method": call.method if call else "",
-        "path": call.path[:200] if call else "",
-        "status": reply.status if reply else GONE,
-        "code": reply.code if reply else "",
-        "source": reply.source if reply else "",
-        "upstream": target.upstream if target else "",
-        "mode": target.mode if target else "",
-        "from": target.moved_from if target else "",
-        "reason": target.reason if target else "",
-        "attempts": len(attempts),
-        "cache": cache,
-        "json": example.json,
-        "gone": example.gone,
-        "ms": round((ended - started) * 1000, 1),
-        "trace": trace,
-    }
+def _bodies(record: Record) -> tuple[bytes, bytes]:
+    call, reply = record.call, record.reply
+    return b"" if call is None else call.body[:BODY], b"" if reply is None else reply.body[:BODY]

@@ -70,7 +70,8 @@ class Sorts:
             attempt = attempts[0]
             asked = (attempt.upstream, attempt.label, attempt.kind, attempt.first is None)
         key = (
-            *(call.method, call.path, call.stream, call.dialect is None, call.upstream),
+            *(call.method, call.path, call.stream, call.dialect is None, call.upstream, call.mode),
+            call.schema.name if call.schema is not None else "",
             *(reply.status, reply.source, reply.code),
             *(target.upstream, target.model or call.model, target.mode, target.moved_from, target.reason),
             *(
@@ -104,10 +105,12 @@ class Sorts:
 def lean(record: Record) -> Record:
     """The same without anything that the call carried, and without long names of the caller's making."""
     example, call, reply = copy(record), record.call, record.reply
+    example.flight = None
     if call is not None:
+        schema = call.schema.name if call.schema is not None else ""
         example.call = replace(
             call, path=call.path[:LONG], model=call.model[:LONG], query="",
-            headers=[], body=b"", doc={}, targets=(), schema=None, key=b"", cache_control="",
+            headers=[], body=b"", doc={}, targets=(), schema=None, wants_schema=schema, key=b"", cache_control="",
         )  # fmt: skip
     if reply is not None:
         example.reply = replace(reply, headers=[], body=b"", block=b"")
@@ -123,4 +126,5 @@ def _has_history(record: Record) -> bool:
         or record.fallback
         or record.parse_failures
         or record.news
+        or record.trail
     )

@@ -109,6 +109,7 @@ CONTRACT: dict[str, object] = {
     "log.level": "info",
     "log.format": "auto",
     "log.sample": 1.0,
+    "debug.bodies": False,
 }
 UPSTREAM: dict[str, object] = {
     "aliases": [],
