@@ -121,8 +121,7 @@ class _Pursuit:
                 verdict = yield from self._judged(outcome)
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
-                record.parse_failures.append(target.upstream)
-                record.note(self.now, "rejected", verdicts.short(outcome, verdict))
+                verdicts.rejected(outcome, verdict, record, self.now)
                 if not (yield from self._ask_again(outcome, verdict)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue

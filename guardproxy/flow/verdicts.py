@@ -20,11 +20,11 @@ def hopeless(answer: Answer) -> Verdict:
     return Verdict("invalid", note, flawed=True)
 
 
-def short(answer: Answer, verdict: Verdict) -> str:
-    """Why an answer was not accepted, in words that hold nothing of it."""
-    return (
-        "hung up on: nothing could come of it" if answer.hopeless else "cut at its length" if verdict.cut else "invalid"
-    )
+def rejected(answer: Answer, verdict: Verdict, record: Record, now: float) -> None:
+    """Write down that an answer was not accepted, and why, in words that hold nothing of it."""
+    record.parse_failures.append(record.attempts[-1].upstream)
+    why = "cut at its length" if verdict.cut else "invalid"
+    record.note(now, "rejected", "hung up on: nothing could come of it" if answer.hopeless else why)
 
 
 def left(call: Call, reply: Reply, now: float) -> Answer | None:
