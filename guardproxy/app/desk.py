@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Record, Reply
 from guardproxy.flow.read import error
@@ -18,11 +18,11 @@ from guardproxy.net.perform import answer
 from guardproxy.net.server import TooLarge, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from guardproxy.app.house import House
     from guardproxy.app.own import Own
-    from guardproxy.core.values import Call
+    from guardproxy.flow.read import Place
     from guardproxy.net.server import Body, Outlet, Request
 
 
@@ -42,45 +42,95 @@ class Desk:
         self.draining = False
         self.background = Background(told, loop)
 
-    async def handle(self, request: Request, outlet: Outlet) -> None:
+    def handle(self, request: Request, outlet: Outlet) -> Coroutine[Any, Any, None] | None:
         """Answer one request of an app."""
         if self.own.covers(request.method, request.target):
-            await self.own.handle(request, outlet)
-            return
+            return self.own.handle(request, outlet)
         record = Record(request.arrived)
         self.in_flight += 1
         self.last = self._loop.time()
+        place = self._place(request)
+        if type(place) is Reply:
+            self._refuse(place, request, record, outlet)
+            return None
+        body: bytes | None = b""
+        limit = self.house.config.limits.request_bytes
         try:
-            await self._serve(request, record, outlet)
-        except asyncio.CancelledError:
-            record.gone = outlet.gone
-            if not outlet.gone:  # it is the proxy that leaves
-                record.reply = error(503, "shutting_down", "the proxy is shutting down")
-            raise
-        finally:
-            self.in_flight -= 1
-            record.ended = self.last = self._loop.time()
-            self._told(record)
+            if place.dialect is not None:
+                body = request.body.at_hand(limit)
+            elif (request.body.length or 0) > limit:
+                raise TooLarge(limit)
+        except Unreadable as unreadable:
+            self._unread(unreadable, request, record, outlet)
+            return None
+        if body is None:
+            return self._wait(place, request, record, outlet)
+        self._serve(place, body, request, record, outlet)
+        return None
 
     async def handle_admin(self, request: Request, outlet: Outlet) -> None:
         """Answer one request of an operator: own paths, and nothing else."""
         await self.own.handle(request, outlet, admin=True)
 
-    async def _serve(self, request: Request, record: Record, outlet: Outlet) -> None:
-        taken = await self._take(request, record, outlet)
-        if isinstance(taken, Reply):
-            record.reply = taken
-            if record.call is None:  # it has not become a call: its id is needed all the same
-                ident = self.house.reading.ident(request.headers)
-                taken.headers = [*taken.headers, (b"X-Request-Id", ident.encode())]
-            answer(taken, record, outlet)
+    def _place(self, request: Request) -> Place | Reply:
+        if self.draining and not request.local:
+            reply = error(503, "shutting_down", "the proxy is shutting down")
+            reply.headers = [*reply.headers, (b"Retry-After", b"1")]
+            return reply
+        return self.house.reading.place(request.method, request.target)
+
+    async def _wait(self, place: Place, request: Request, record: Record, outlet: Outlet) -> None:
+        """Wait for a body that is not here yet, then go on."""
+        limits = self.house.config.limits
+        try:
+            body = await request.body.read(limits.request_bytes, limits.body_timeout)
+        except Unreadable as unreadable:
+            self._unread(unreadable, request, record, outlet)
+        except asyncio.CancelledError:
+            record.gone = outlet.gone
+            if not outlet.gone:  # it is the proxy that leaves
+                record.reply = error(503, "shutting_down", "the proxy is shutting down")
+            self._over(record)
+            raise
+        else:
+            self._serve(place, body, request, record, outlet)
+
+    def _serve(self, place: Place, body: bytes, request: Request, record: Record, outlet: Outlet) -> None:
+        """From the request to a call that every guard has admitted, and that is performed, or to a reply."""
+        house = self.house
+        now = self._loop.time()
+        try:
+            call = house.reading.call(request.method, place, request.headers, body, now)
+            if type(call) is not Reply:
+                record.call = call
+                call = house.rules.admit(call, record, now)
+        except BaseException:
+            self._over(record)
+            raise
+        if type(call) is Reply:
+            self._refuse(call, request, record, outlet)
+            return
+        upload = None
+        if call.dialect is None and request.body.length != 0:
+            upload = _bounded(request.body, house.config.limits.request_bytes)
+        house.performer.begin(call, house.rules, record, outlet, self._over, upload)
+
+    def _unread(self, why: Unreadable, request: Request, record: Record, outlet: Outlet) -> None:
+        outlet.closing = True
+        self._refuse(error(why.status, why.code, str(why)), request, record, outlet)
+
+    def _refuse(self, reply: Reply, request: Request, record: Record, outlet: Outlet) -> None:
+        """Answer at once: what was kept, or why not."""
+        record.reply = reply
+        if record.call is None:  # it has not become a call: its id is needed all the same
+            ident = self.house.reading.ident(request.headers)
+            reply.headers = [*reply.headers, (b"X-Request-Id", ident.encode())]
+        try:
+            answer(reply, record, outlet)
             if record.refresh is not None:
                 self._refresh(record)
-        else:
-            upload = None
-            if taken.dialect is None and request.body.length != 0:
-                upload = _bounded(request.body, self.house.config.limits.request_bytes)
-            await self.house.performer.perform(taken, self.house.rules, record, outlet, upload)
+        finally:
+            self._over(record)
 
     def _refresh(self, record: Record) -> None:
         """What was shown is old: have it made anew, if that is not being done."""
@@ -89,32 +139,10 @@ class Desk:
         if call is not None and not self.draining and is_due(call, house.rules, self._loop.time()):
             self.background.start(call, house.rules, house.performer)
 
-    async def _take(self, request: Request, record: Record, outlet: Outlet) -> Call | Reply:
-        """From the request to a call that every guard has admitted, or to the reply it gets instead."""
-        house = self.house
-        limits = house.config.limits
-        if self.draining and not request.local:
-            reply = error(503, "shutting_down", "the proxy is shutting down")
-            reply.headers = [*reply.headers, (b"Retry-After", b"1")]
-            return reply
-        place = house.reading.place(request.method, request.target)
-        if isinstance(place, Reply):
-            return place
-        body = b""
-        try:
-            if place.dialect is not None:
-                body = await request.body.read(limits.request_bytes, limits.body_timeout)
-            elif (request.body.length or 0) > limits.request_bytes:
-                raise TooLarge(limits.request_bytes)
-        except Unreadable as unreadable:
-            outlet.closing = True
-            return error(unreadable.status, unreadable.code, str(unreadable))
-        now = self._loop.time()
-        call = house.reading.call(request.method, place, request.headers, body, now)
-        if isinstance(call, Reply):
-            return call
-        record.call = call
-        return house.rules.admit(call, record, now)
+    def _over(self, record: Record) -> None:
+        self.in_flight -= 1
+        record.ended = self.last = self._loop.time()
+        self._told(record)
 
 
 async def _bounded(body: Body, limit: int) -> AsyncIterator[bytes]:

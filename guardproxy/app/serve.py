@@ -203,7 +203,7 @@ class Proxy:
         """End everything; what is still under way is cut."""
         await self.app.close(0.0)
         await self.admin.close(0.0)
-        await self.desk.background.close()
+        self.desk.background.close()
         await self.prober.stop()
         if self._ticking is not None:
             self._ticking.cancel()

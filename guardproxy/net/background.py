@@ -6,14 +6,13 @@ may be made is the story's (`flow.share`), what is kept of it the cache guard's.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.record import Record
 from guardproxy.net.outlet import Outlet
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from guardproxy.core.values import Call
@@ -28,15 +27,23 @@ class Nowhere:
     transport: asyncio.Transport | None = None
     writing_paused = False
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
     def last(self) -> bool:
         """There is no connection that another request could come over."""
         return True
 
-    async def relief(self) -> None:
+    def relieved(self, then: Callable[[], None]) -> None:
         """Nothing is ever held back."""
+        then()
 
-    def abandon(self) -> None:
-        """Nobody has to wait for it: it goes on for the sake of what is kept."""
+    def answered(self) -> None:
+        """Nobody waits for a next request."""
+
+    def broke(self, mistake: Exception) -> None:
+        """Let the loop's handler of mistakes hear of it."""
+        self._loop.call_exception_handler({"message": "a call in the background met a mistake", "exception": mistake})
 
     def cut(self, *, reset: bool) -> None:
         """There is nothing to cut."""
@@ -49,30 +56,26 @@ class Background:
     def __init__(self, told: Callable[[Record], None], loop: asyncio.AbstractEventLoop) -> None:
         self._told = told
         self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._going: dict[int, Outlet] = {}
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._going)
 
     def start(self, call: Call, rules: Rules, performer: Performer) -> None:
         """Make *call*; its answer is kept if any guard keeps it."""
-        task = self._loop.create_task(self._make(call, rules, performer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        """End those under way: what they would bring can be asked for again."""
-        for task in (tasks := list(self._tasks)):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _make(self, call: Call, rules: Rules, performer: Performer) -> None:
         record = Record(self._loop.time(), call=call, cache="fwd=stale", background=True)
-        outlet = Outlet(Nowhere(), head_only=False, old=False, closing=True)
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await performer.perform(call, rules, record, outlet)
-        finally:
-            record.gone = False
-            record.ended = self._loop.time()
-            self._told(record)
+        outlet = self._going[id(record)] = Outlet(Nowhere(self._loop), head_only=False, old=False, closing=True)
+        performer.begin(call, rules, record, outlet, self._over)
+
+    def close(self) -> None:
+        """End those under way: what they would bring can be asked for again."""
+        for outlet in list(self._going.values()):
+            outlet.gone = True
+            if outlet.left is not None:
+                outlet.left()
+
+    def _over(self, record: Record) -> None:
+        del self._going[id(record)]
+        record.gone = False
+        record.ended = self._loop.time()
+        self._told(record)

@@ -1,14 +1,14 @@
 """One caller: his requests, one after the other, each with its answer.
 
 Here belong the turns of a connection: who may come in, which request is next, what becomes of a handler that
-breaks or whose caller leaves.  Not here: reading (intake), time and the end (patience), what a request or an
-answer is (inlet, outlet).
+breaks or whose caller leaves.  A request is handed over in the loop turn in which its head is complete, the next
+one when its answer is over: there is no task but the one that a handler wants.  Not here: reading (intake), time and
+the end (patience), what a request or an answer is (inlet, outlet).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from aiohttp import hdrs
@@ -22,26 +22,37 @@ from guardproxy.net.seam import Refused
 from guardproxy.net.turnaway import TurnedAway
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from guardproxy.net.front import Front
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OLD = (1, 1)
+_UNANSWERED = "the handler returned before the end of its answer"
 
 
 @final
 class Caller(Intake):
     """Serves the requests of one connection."""
 
-    __slots__ = ("_local", "_outlet", "_relief", "_serving", "_task")
+    __slots__ = ("_local", "_outlet", "_relieved", "_request", "_serving", "_task", "_turning")
 
     def __init__(self, manager: Any, front: Front, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, front, loop, **settings)
         self._local = False
         self._serving: StreamReader = EMPTY_PAYLOAD
         """The body of the request being answered."""
+        self._request: Request | None = None
+        """The request being answered."""
         self._outlet: Outlet | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._relief: asyncio.Event | None = None
+        """The answer under way."""
+        self._task: asyncio.Task[None] | None = None
+        """The handler, where it is a coroutine."""
+        self._relieved: list[Callable[[], None]] = []
+        """Who waits until the caller has read."""
+        self._turning = False
+        """Whether turns are being taken further up the stack."""
 
     def __repr__(self) -> str:
         return f"<Caller {self.phase.value}{' deaf' * self.deaf}{f' {self._outlet}' * (self._outlet is not None)}>"
@@ -70,14 +81,13 @@ class Caller(Intake):
         for stream in (self.incoming, self._serving):
             if not stream.is_eof():
                 stream.set_exception(Malformed("the caller left before the end of the body"))
-        outlet, task = self._outlet, self._task
         super().connection_lost(exc)
-        if self._relief is not None:
-            self._relief.set()
+        outlet = self._outlet
         if outlet is not None:
             outlet.gone = True
-            if task is not None and not (outlet.over or outlet.needed):
-                task.cancel()
+            if not outlet.needed:
+                self._call_off(outlet)
+        self._relieve()
 
     def eof_received(self) -> None:
         """Take a half-close for the end: nothing could be told to a caller who has left otherwise."""
@@ -89,8 +99,9 @@ class Caller(Intake):
     def resume_writing(self) -> None:
         """Go on: the caller has read."""
         super().resume_writing()
-        if self._relief is not None:
-            self._relief.set()
+        self._relieve()
+        if self.phase is Phase.STUCK and self._outlet is None and self._settle():
+            self._take_turns()
 
     # -- what an outlet asks
 
@@ -98,18 +109,23 @@ class Caller(Intake):
         """Whether no request can follow the one being answered."""
         return self.front.draining or not self._serving.is_eof() or (self.deaf and not self.queue)
 
-    async def relief(self) -> None:
-        """Wait until the caller has read, or has gone."""
-        while self.writing_paused and self.transport is not None:
-            if self._relief is None:
-                self._relief = asyncio.Event()
-            self._relief.clear()
-            await self._relief.wait()
+    def relieved(self, then: Callable[[], None]) -> None:
+        """Have *then* called once, as soon as the caller has read, or has gone."""
+        if self.writing_paused and self.transport is not None:
+            self._relieved.append(then)
+        else:
+            then()
 
-    def abandon(self) -> None:
-        """End the handler of a caller who has left, and for whose answer nobody else waits any more."""
-        if self._task is not None:
-            self._task.cancel()
+    def answered(self) -> None:
+        """Serve the next request, unless that is done further up the stack."""
+        outlet = self._outlet
+        if outlet is not None and not self._turning and self._over(outlet):
+            self._take_turns()
+
+    def broke(self, mistake: Exception) -> None:
+        """Answer that it was a mistake of ours."""
+        if self._outlet is not None:
+            self._broke(mistake, self._request, self._outlet)
 
     def _invite(self) -> None:
         """Answer ``Expect: 100-continue``, unless the body is coming already (RFC 9110 § 10.1.1)."""
@@ -121,47 +137,28 @@ class Caller(Intake):
 
     # -- answering
 
-    async def start(self) -> None:
-        """Answer requests until there is a last one."""
-        self._task = asyncio.current_task()
+    def ready(self) -> None:
+        """Serve what stands in the queue, unless somebody is being served, or has not read his answer yet."""
+        if self._outlet is None and not self._turning and self.phase is not Phase.STUCK:
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        self._turning = True
         try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._answer_all()
-        except Exception as error:  # noqa: BLE001 - ours, then: the connection is in no state to go on
-            self.front.tell(error, None)
-            self.drop()
-        self._task = None
-        if self._serving.is_eof() and self.incoming.is_eof() and not self.deaf and not self.queue:
-            self.hang_up()
-        else:
-            self.linger()
+            while self.queue and self._serve(*self.take()):
+                pass
+        finally:
+            self._turning = False
 
-    async def _answer_all(self) -> None:
-        front = self.front
-        while True:
-            message, self._serving = await self.take()
-            self.work()
-            if await self._answer(message, self.arrivals.pop(0)):
-                return
-            if self.writing_paused:
-                self.watch(Phase.STUCK, front.settings.keepalive)
-                await self.relief()
-            if self.transport is None or self.transport.is_closing():
-                return
-            if self.partial:
-                self.rest(Phase.HEAD, front.settings.header_timeout)
-            elif front.draining and not self.queue:
-                return
-            else:
-                self.rest(Phase.IDLE, front.settings.keepalive)
-
-    async def _answer(self, message: Any, arrived: float) -> bool:
-        """Answer one request; return whether it is the last."""
-        front = self.front
+    def _serve(self, message: Any, body: StreamReader) -> bool:
+        """Answer one request; return whether the next may be served now."""
+        front, self._serving = self.front, body
+        self.work()
+        arrived = self.arrivals.popleft()
         if isinstance(message, Refused):
-            outlet = Outlet(self, head_only=False, old=False, closing=True)
+            outlet = self._outlet = Outlet(self, head_only=False, old=False, closing=True)
             front.refuse(outlet, message.status, message.code, message.text)
-            return True
+            return self._over(outlet)
         old = message.version < _OLD
         outlet = self._outlet = Outlet(
             self, head_only=message.method == hdrs.METH_HEAD, old=old, closing=message.should_close
@@ -173,35 +170,118 @@ class Caller(Intake):
             invite = None
             if length != 0 and not old and message.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
                 invite = self._invite
-            body = Body(self._serving, length, front.settings.body_timeout, invite)
-            request = Request(message.method, target, headers, arrived, self._local, body, message.version)
-            await front.handler(request, outlet)
-            if not outlet.over:
-                front.fail(RuntimeError("the handler returned before the end of its answer"), request, outlet)
-        except asyncio.CancelledError:
-            if outlet.gone:
-                raise
-            if front.stopping:
-                front.interrupt(outlet)
-                raise
-            front.fail(RuntimeError("the handler was cancelled from within"), request, outlet)
-        except Unreadable as fault:
-            outlet.closing = self.deaf = True
-            front.refuse(outlet, fault.status, fault.code, str(fault))
+            content = Body(body, length, front.settings.body_timeout, invite)
+            request = self._request = Request(
+                message.method, target, headers, arrived, self._local, content, message.version
+            )
+            going = front.handler(request, outlet)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer and the operator hears
-            front.fail(error, request, outlet)
-        self._outlet = None
-        return outlet.closing or not self._serving.is_eof()
+            self._broke(error, request, outlet)
+            return self._over(outlet)
+        if going is not None:
+            self._task = task = self.work_on(going)
+            task.add_done_callback(partial(self._attended, request, outlet))
+            return False
+        if outlet.left is not None:
+            return False  # somebody has taken charge
+        if not outlet.over:
+            front.fail(RuntimeError(_UNANSWERED), request, outlet)
+        return self._over(outlet)
 
-    # -- the end of the server
+    def _attended(self, request: Request, outlet: Outlet, task: asyncio.Task[None]) -> None:
+        """The handler's coroutine has ended."""
+        front, self._task = self.front, None
+        if task.cancelled():
+            if front.stopping and not outlet.gone:
+                front.interrupt(outlet)
+            elif not outlet.gone:
+                front.fail(RuntimeError("the handler was cancelled from within"), request, outlet)
+        elif (error := task.exception()) is not None:
+            self._broke(error, request, outlet)
+        elif outlet.left is not None:
+            if outlet.gone and not outlet.needed:
+                self._call_off(outlet)  # the caller left while it was handed over
+            return
+        elif not outlet.over:
+            front.fail(RuntimeError(_UNANSWERED), request, outlet)
+        if self._outlet is outlet and self._over(outlet):
+            self._take_turns()
 
-    def dismiss(self) -> asyncio.Task[Any] | None:
-        """Close it unless it is being answered; return the task to wait for, or to cancel."""
-        if self._task is not None and (self.queue or self.phase in (Phase.BUSY, Phase.STUCK)):
-            return self._task
-        if self.phase is not Phase.LEAVING:
+    def _broke(self, error: BaseException, request: Request | None, outlet: Outlet) -> None:
+        if isinstance(error, Unreadable):
+            outlet.closing = self.deaf = True
+            self.front.refuse(outlet, error.status, error.code, str(error))
+        else:
+            self.front.fail(error, request, outlet)
+
+    def _over(self, outlet: Outlet) -> bool:
+        """The turn is over; return whether there may be another now."""
+        self._outlet = self._request = None
+        if outlet.closing or not self._serving.is_eof():
+            self._part()
+            return False
+        if self.transport is None or self.transport.is_closing():
+            return False
+        if self.writing_paused:
+            self.watch(Phase.STUCK, self.front.settings.keepalive)
+            return False
+        return self._settle()
+
+    def _settle(self) -> bool:
+        """Wait for the next request, or part; return whether there may be one."""
+        settings = self.front.settings
+        if self.partial:
+            self.rest(Phase.HEAD, settings.header_timeout)
+        elif self.front.draining and not self.queue:
+            self._part()
+            return False
+        else:
+            self.rest(Phase.IDLE, settings.keepalive)
+        return True
+
+    def _part(self) -> None:
+        if self._serving.is_eof() and self.incoming.is_eof() and not self.deaf and not self.queue:
             self.hang_up()
-        return None
+        else:
+            self.linger()
+
+    def _relieve(self) -> None:
+        waiting, self._relieved = self._relieved, []
+        for then in waiting:
+            then()
+
+    # -- the end
+
+    def _call_off(self, outlet: Outlet) -> None:
+        """Tell whoever is answering that nobody waits for it."""
+        if outlet.over:
+            return
+        if self._task is not None:
+            self._task.cancel()
+        elif outlet.left is not None:
+            try:
+                outlet.left()
+            except Exception as error:  # noqa: BLE001 - ours; nobody is there to be told but the operator
+                self.front.tell(error, None)
+
+    def dismiss(self) -> bool:
+        """Close it unless it is being answered; return whether it is."""
+        if self.phase is Phase.LEAVING:
+            return False
+        if self.queue or self.phase in (Phase.BUSY, Phase.STUCK):
+            return True
+        self.hang_up()
+        return False
+
+    def interrupt(self) -> asyncio.Task[None] | None:
+        """The grace is over: call off what is being answered; return the task to wait for, if there is one."""
+        outlet, task = self._outlet, self._task
+        if outlet is not None:
+            self._call_off(outlet)
+            if task is None and not outlet.over:
+                self.front.interrupt(outlet)
+                self._over(outlet)
+        return task
 
 
 def _is_local(peer: object) -> bool:

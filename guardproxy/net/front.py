@@ -7,9 +7,9 @@ connection (caller) and the listening sockets (server).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Headers
 from guardproxy.net.head import CLOSE, compose
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from guardproxy.net.caller import Caller
     from guardproxy.net.turnaway import TurnedAway
 
-Handler = Callable[[Request, Outlet], Awaitable[None]]
-"""Answers one request; cancelled where the caller leaves before the end of his answer."""
+Handler = Callable[[Request, Outlet], Coroutine[Any, Any, None] | None]
+"""Answers one request, at once, in a coroutine, or through whoever takes `Outlet.charge` of its answer.
+
+A coroutine is cancelled where the caller leaves before the end of his answer."""
 Envelope = Callable[[int, str, str], tuple[Headers, bytes]]
 """Renders what the front itself must refuse, from status, code and message."""
 Hook = Callable[[BaseException, Request | None], None]

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guardproxy.core.dialect import Scan
-    from guardproxy.core.values import Headers
+    from guardproxy.core.values import Headers, Outcome
     from guardproxy.net.clocks import Clocks
     from guardproxy.net.exchange import Exchange
 
 
 @final
 class Gather:
-    """Gathers one answer; `done` is set to an `Answer` or a `Fault`."""
+    """Gathers one answer; *over* is called once with an `Answer` or a `Fault`."""
 
     __slots__ = (
         "_clocks",
@@ -30,17 +30,24 @@ class Gather:
         "_headers",
         "_limit",
         "_loop",
+        "_over",
         "_parts",
         "_scan",
         "_size",
         "_status",
         "_streams",
         "_upstream",
-        "done",
         "exchange",
     )
 
-    def __init__(self, upstream: str, clocks: Clocks, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        clocks: Clocks,
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+        over: Callable[[Outcome], None],
+    ) -> None:
         self._upstream = upstream
         self._clocks = clocks
         self._limit = limit
@@ -53,7 +60,11 @@ class Gather:
         self._status = 0
         self._headers: Headers = []
         self.exchange: Exchange | None = None
-        self.done: asyncio.Future[Answer | Fault] = loop.create_future()
+        self._over: Callable[[Outcome], None] | None = over
+
+    def release(self) -> None:
+        """Nobody waits for it any more."""
+        self._over = None
 
     def read_along(self, scan: Scan, streams: Callable[[Headers], bool]) -> None:
         """Have *scan* read along where the header fields say that it *streams*.
@@ -78,12 +89,12 @@ class Gather:
         if self._scan is not None and self._scan.feed(chunk):
             self._clocks.beat(self._loop.time())
         self._parts.append(chunk)
-        if self._scan is not None and self._scan.hopeless and not self.done.done():
+        if self._scan is not None and self._scan.hopeless and self._over is not None:
             if self.exchange is not None:
                 self.exchange.cancel()  # every token from here on would be thrown away
             now, body = self._loop.time(), b"".join(self._parts)
             hopeless = self._scan.hopeless
-            self.done.set_result(Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless))
+            self._tell(Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless))
             return
         self._size += len(chunk)
         if self._size > self._limit:
@@ -92,19 +103,22 @@ class Gather:
 
     def end(self) -> None:
         """It is whole."""
-        if not self.done.done():
-            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            now = self._loop.time()
-            self.done.set_result(Answer(now, self._status, self._headers, body, first=self._first or now))
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        now = self._loop.time()
+        self._tell(Answer(now, self._status, self._headers, body, first=self._first or now))
 
     def lost(self, fault: Fault) -> None:
         """It will not become whole."""
-        if not self.done.done():
-            fault.first = self._first
-            self.done.set_result(fault)
+        fault.first = self._first
+        self._tell(fault)
 
     def fail(self, fault: Fault) -> None:
         """Stop: too much or too late."""
         if self.exchange is not None:
             self.exchange.cancel()
         self.lost(fault)
+
+    def _tell(self, outcome: Answer | Fault) -> None:
+        over, self._over = self._over, None
+        if over is not None:
+            over(outcome)

@@ -81,17 +81,24 @@ class Body:
         self._patience = patience
         self._invite = invite
 
-    async def read(self, limit: int, timeout: float) -> bytes:
-        """Read all of it, at most *limit* bytes in at most *timeout* seconds; raises a kind of `Unreadable`."""
+    def at_hand(self, limit: int) -> bytes | None:
+        """All of it, where it is here already, as most are; raises `TooLarge` beyond *limit* bytes."""
         length, stream = self.length, self._stream
         if length == 0:
             return b""
         if length is not None and length > limit:
             raise TooLarge(limit)
-        if stream.is_eof():  # it is here already, as most are
-            if stream.total_bytes > limit:
-                raise TooLarge(limit)
-            return stream.read_nowait()
+        if not stream.is_eof():
+            return None
+        if stream.total_bytes > limit:
+            raise TooLarge(limit)
+        return stream.read_nowait()
+
+    async def read(self, limit: int, timeout: float) -> bytes:
+        """Read all of it, at most *limit* bytes in at most *timeout* seconds; raises a kind of `Unreadable`."""
+        if (whole := self.at_hand(limit)) is not None:
+            return whole
+        stream = self._stream
         if self._invite is not None:
             self._call()
         parts: list[bytes] = []

@@ -7,6 +7,7 @@ complete head (inlet) and what is answered (caller).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.http import RawRequestMessage
@@ -32,7 +33,7 @@ class Intake(Patient):
 
     def __init__(self, manager: Any, front: Front, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, front, loop, **settings)
-        self.arrivals: list[float] = []
+        self.arrivals: deque[float] = deque()
         """When the heads in the queue were complete."""
         self.incoming: StreamReader = EMPTY_PAYLOAD
         """The body that bytes are being read into."""
@@ -55,6 +56,7 @@ class Intake(Patient):
             return
         if len(queue) > queued:
             self._count_heads(data, queued)
+            self.ready()
         elif self._doubt:
             # Where an upgrade's body ended exactly where these bytes do, nothing behind it was dropped.
             self._doubt = not incoming.is_eof() or incoming.total_bytes - read != len(data) or self.switched

@@ -12,18 +12,20 @@ a head is written (head), what the answer says (the handler) and when its connec
 
     *) aborted where fewer bytes came than were declared: a caller must see a cut as a cut.
 
-Once the caller has gone everything is taken and nothing is sent.
+Once the caller has gone everything is taken and nothing is sent.  Whoever answers beyond the handler's own time has
+taken `charge`: he is told where nobody waits for the answer any more, and says `finish` when he is done with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, final
 
 from guardproxy.net.head import CHUNKED, CLOSE, KEEP, compose, date, declared
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
     from guardproxy.core.values import Headers
 
@@ -66,11 +68,14 @@ class Line(Protocol):
     def last(self) -> bool:
         """Whether no request can follow the one being answered."""
 
-    async def relief(self) -> None:
-        """Wait until writing is no longer paused, or the caller has gone."""
+    def relieved(self, then: Callable[[], None]) -> None:
+        """Have *then* called once, as soon as writing is no longer paused or the caller has gone."""
 
-    def abandon(self) -> None:
-        """Cancel the handler of the request being answered."""
+    def answered(self) -> None:
+        """Whoever had charge of the answer is done with it."""
+
+    def broke(self, mistake: Exception) -> None:
+        """Whoever had charge of the answer met a mistake of ours."""
 
     def cut(self, *, reset: bool) -> None:
         """End the connection; with *reset* so that even a reader without framing sees it was cut."""
@@ -81,7 +86,8 @@ class Outlet:
     """The one answer to one request."""
 
     __slots__ = (
-        "_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "gone", "needed", "state",
+        "_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "finished", "gone", "left",
+        "needed", "state",
     )  # fmt: skip
 
     def __init__(self, line: Line, *, head_only: bool, old: bool, closing: bool) -> None:
@@ -96,8 +102,12 @@ class Outlet:
         """Whether anything has been written."""
         self.gone = False
         """Whether the caller has left."""
+        self.left: Callable[[], None] | None = None
+        """Called where the caller leaves, or the proxy ends, before `finish`; None: nobody has taken charge."""
         self.needed = False
-        """Whether others listen, so that the handler goes on though the caller has left."""
+        """Whether others listen, so that it goes on though the caller has left."""
+        self.finished = False
+        """Whether whoever had charge is done with it."""
         self.closing = closing
         """Whether the connection ends with this answer; may be set before its head leaves."""
 
@@ -207,20 +217,40 @@ class Outlet:
         if not self.gone:
             self._line.cut(reset=self._framing is Framing.CLOSE and self.begun)
 
+    def charge(self, left: Callable[[], None]) -> None:
+        """Take charge of the answer beyond the handler's time; *left* is called where nobody waits for it any more."""
+        self.left = left
+
+    def finish(self) -> None:
+        """Nothing more will be done for this answer: the next request may be served."""
+        self.left = None
+        self.finished = True
+        self._line.answered()
+
+    def fail(self, mistake: Exception) -> None:
+        """Whoever has charge of the answer met a mistake of ours: answer so, and tell the operator."""
+        self._line.broke(mistake)
+
     def abandon(self) -> None:
-        """Nobody listens any more: end the handler, where the caller has gone."""
+        """No others listen any more: call it off, where the caller has gone."""
         self.needed = False
-        if self.gone and not self.over:
-            self._line.abandon()
+        if self.gone and not self.over and self.left is not None:
+            self.left()
 
     def choked(self) -> bool:
-        """Whether the caller reads so slowly that writing should wait for `drain`."""
+        """Whether the caller reads so slowly that writing should wait for `relieved`, or `drain`."""
         return self._line.writing_paused and not self.gone
+
+    def relieved(self, then: Callable[[], None]) -> None:
+        """Have *then* called once, as soon as the caller has read enough, or has gone."""
+        self._line.relieved(then)
 
     async def drain(self) -> None:
         """Wait until the caller has read enough, or has gone; nothing is raised."""
-        if not self.gone and self._line.writing_paused:
-            await self._line.relief()
+        while self.choked():
+            relief: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._line.relieved(lambda: None if relief.done() else relief.set_result(None))  # noqa: B023 -- awaited here
+            await relief
 
     def _connection(self) -> bytes:
         if self.closing or self._line.last():

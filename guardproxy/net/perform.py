@@ -1,57 +1,50 @@
 """The only place that waits.
 
-Here belongs the loop that performs the steps of a story: it asks upstreams, lets time pass, and answers the
+Here belongs the performing of a story's steps: it asks upstreams, lets time pass, listens to others, and answers the
 caller.  What is to be done, and in which order, the story says.
+
+Nothing here is a task unless something has to be waited for that only a coroutine can wait for: the outcome of an
+attempt is sent to the story in the loop turn in which the last byte came, and the answer leaves in the same.
+
+    begun ─► step ─► asked, pausing, joined ─► outcome ─► step … ─► reply ─► answered, told
+                         └─ the caller leaves, or the proxy ends ─► called off, told
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.steps import Ask, Pause, Weigh
-from guardproxy.core.values import Fault
+from guardproxy.core.steps import Ask, Join, Landed, Pause, Weigh
+from guardproxy.core.values import Reply
+from guardproxy.flow.read import error
 from guardproxy.flow.story import story
 from guardproxy.net import dress
-from guardproxy.net.clocks import Clocks, Timeouts
 from guardproxy.net.ear import Ear
-from guardproxy.net.gather import Gather
+from guardproxy.net.errand import Bounds, Errand, Roads
 from guardproxy.net.hold import Hold
-from guardproxy.net.relay import Bytes, Events
+from guardproxy.net.relay import Events
 from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from guardproxy.core.steps import Join, Landed
-    from guardproxy.core.values import Call, Outcome, Record, Reply
+    from guardproxy.core.values import Call, Outcome, Record
     from guardproxy.flow.rules import Rules
     from guardproxy.flow.story import Story
+    from guardproxy.net.clocks import Timeouts
     from guardproxy.net.outlet import Outlet
     from guardproxy.net.upstream import Upstream
 
-
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
-"""Methods that may go once more over a fresh connection whatever they mean (RFC 9110 § 9.2.2)."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one answer may take."""
-
-    response_bytes: int = 64 << 20
-    """Bytes of an answer that is gathered or kept."""
-    hold_comment: float = 10.0
-    """Seconds that a caller who wants events is left without any while his answer is judged; then comments go out."""
+_LEAVING = "the proxy is shutting down"
+__all__ = ["Bounds", "Performance", "Performer", "answer"]
 
 
 @final
 class Performer:
     """Performs stories against *upstreams*."""
 
-    __slots__ = ("_bounds", "_loop", "_scales", "_timeouts", "_upstreams")
+    __slots__ = ("roads",)
 
     def __init__(
         self,
@@ -61,116 +54,159 @@ class Performer:
         loop: asyncio.AbstractEventLoop,
         scales: Scales | None = None,
     ) -> None:
-        self._upstreams = upstreams
-        self._timeouts = timeouts
-        self._bounds = bounds
-        self._loop = loop
-        self._scales = Scales(loop) if scales is None else scales
+        self.roads = Roads(upstreams, timeouts, bounds, loop, Scales(loop) if scales is None else scales)
 
-    async def perform(
-        self, call: Call, rules: Rules, record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None = None
+    def begin(
+        self,
+        call: Call,
+        rules: Rules,
+        record: Record,
+        outlet: Outlet,
+        told: Callable[[Record], None],
+        upload: AsyncIterator[bytes] | None = None,
     ) -> None:
         """Tell the story of *call*, whose body is *upload* where it is not read here, and answer it at *outlet*.
 
-        Where the caller leaves, or the proxy ends, this is cancelled: the upstream is hung up on, and closing the
-        story gives back every permit that is still out.
+        *told* is called when it is over.  Where nobody waits for the answer any more the upstream is hung up on, and
+        closing the story gives back every permit that is still out.
         """
-        telling = story(call, rules, record, self._loop.time())
-        hold = None
+        telling = story(call, rules, record, self.roads.loop.time())
+        Performance(telling, call, record, outlet, told, self.roads, upload).begin()
+
+    async def ask(self, ask: Ask, record: Record) -> Outcome:
+        """Put one call to one upstream for somebody who waits for the outcome: a health check."""
+        came: asyncio.Future[Outcome] = self.roads.loop.create_future()
+        errand = Errand(ask, self.roads, record, came.set_result)
+        try:
+            return await came
+        finally:
+            errand.cancel()
+
+
+@final
+class Performance:
+    """One story that is being performed."""
+
+    __slots__ = ("_call", "_errand", "_hold", "_outlet", "_record", "_roads", "_task", "_telling", "_timer", "_told", "_upload")  # fmt: skip  # noqa: E501
+
+    def __init__(
+        self,
+        telling: Story[Reply],
+        call: Call,
+        record: Record,
+        outlet: Outlet,
+        told: Callable[[Record], None],
+        roads: Roads,
+        upload: AsyncIterator[bytes] | None,
+    ) -> None:
+        self._telling = telling
+        self._call = call
+        self._record = record
+        self._outlet = outlet
+        self._told = told
+        self._roads = roads
+        self._upload = upload
+        self._errand: Errand | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._hold: Hold | None = None
+
+    def begin(self) -> None:
+        """Take charge of the answer and perform the first step."""
+        call, roads = self._call, self._roads
+        self._outlet.charge(self._called_off)
         if call.stream and call.whole and call.dialect is not None and call.dialect.comment:
-            hold = Hold(outlet, record, call.dialect, self._bounds.hold_comment, self._loop)
-        try:
-            reply = await self._tell(telling, record, outlet, upload)
-        except asyncio.CancelledError:
-            if call.stream and call.dialect is not None and outlet.begun and not (outlet.gone or outlet.over):
-                message = "the proxy is shutting down"
-                outlet.write(call.dialect.told(call.dialect.error(502, "upstream_stream_interrupted", message)))
-                outlet.abort()
-            raise
-        finally:
-            telling.close()
-            if hold is not None:
-                hold.stop()
-        if outlet.gone:
-            record.gone = True  # but others have listened to the end
-        if not reply.sent:
-            answer(reply, record, outlet)
+            self._hold = Hold(self._outlet, self._record, call.dialect, roads.bounds.hold_comment, roads.loop)
+        self._tell(None)
 
-    async def _tell(
-        self, telling: Story[Reply], record: Record, outlet: Outlet, upload: AsyncIterator[bytes] | None
-    ) -> Reply:
+    def _tell(self, outcome: Any) -> None:
+        """Send the story what came of its last step, and begin what it wants next."""
         try:
-            step = telling.send(None)
-            while True:
-                if type(step) is Ask:
-                    step = telling.send(await self.ask(step, record, outlet, upload))
-                elif type(step) is Weigh:
-                    step.answer = await self._scales.weigh(step.question, step.until)
-                    step = telling.send(self._loop.time())
-                elif type(step) is Pause:
-                    await asyncio.sleep(step.seconds)
-                    step = telling.send(self._loop.time())
-                else:
-                    step = telling.send(await self._join(step, record, outlet))
+            step = self._telling.send(outcome)
+            if type(step) is Ask:
+                self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
+            elif type(step) is Pause:
+                self._timer = self._roads.loop.call_later(step.seconds, self._woken)
+            else:
+                self._task = self._roads.loop.create_task(self._join(step) if type(step) is Join else self._weigh(step))
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # how a generator returns
+            self._end(end.value)
+        except Exception as mistake:  # noqa: BLE001 -- ours: the caller gets an answer and the operator hears of it
+            self._stop()
+            self._outlet.fail(mistake)
+            self._over()
 
-    async def ask(
-        self, ask: Ask, record: Record, outlet: Outlet | None = None, upload: AsyncIterator[bytes] | None = None
-    ) -> Outcome:
-        """Put one call to one upstream; *outlet* is where events may be relayed to."""
-        call, loop, name = ask.call, self._loop, ask.target.upstream
-        dialect = call.dialect
-        clocks = Clocks(ask, self._timeouts, loop, record.started)
-        limit = self._bounds.response_bytes
-        flight = record.flight
-        sink: Gather | Events | Bytes
-        if dialect is None and outlet is not None:
-            sink = Bytes(outlet, record, clocks, loop)
-        elif ask.relay and outlet is not None and dialect is not None:
-            sink = Events(ask, dialect.scan(call), limit, outlet, record, clocks, loop)
-        else:
-            sink = Gather(name, clocks, limit, loop)
-            if ask.streams and dialect is not None:
-                sink.read_along(dialect.scan(call, ask.watch), dialect.is_stream)
-        if flight is not None:
-            flight.pilot, flight.source = outlet, sink
-        path = f"{call.path}?{call.query}" if call.query else call.path
-        body = ask.body if dialect is not None else upload
-        repeat = dialect is not None or call.method in IDEMPOTENT
-        exchange = await self._upstreams[name].send(
-            call.method.encode(), path.encode("utf-8", "surrogateescape"), ask.headers, body, sink, repeat=repeat
-        )
-        if type(exchange) is Fault:
-            return exchange
-        sink.exchange = exchange
-        clocks.start(sink.fail)
-        over = False
-        try:
-            outcome = await (sink.done if type(sink) is Gather else sink.finish())
-            over = True
-            return outcome
-        finally:
-            clocks.stop()
-            if not over and sink.exchange is not None:
-                sink.exchange.cancel()
-            sink.exchange = None  # they hold each other, and the answer: nobody should have to look for that circle
+    def _woken(self) -> None:
+        self._timer = None
+        self._tell(self._roads.loop.time())
 
-    async def _join(self, join: Join, record: Record, outlet: Outlet) -> Landed:
+    async def _weigh(self, weigh: Weigh) -> None:
+        """Have something judged off the loop."""
+        weigh.answer = await self._roads.scales.weigh(weigh.question, weigh.until)
+        self._task = None
+        self._tell(self._roads.loop.time())
+
+    async def _join(self, join: Join) -> None:
         """Listen to what another caller has asked for; the last one to leave ends it."""
-        flight, ear = join.flight, Ear(join.flight, join.call, record, outlet, self._loop)
+        flight, ear = join.flight, Ear(join.flight, join.call, self._record, self._outlet, self._roads.loop)
         flight.join(ear)
         flight.pilot.needed = True
         if type(flight.source) is Events:
             flight.source.greet(ear)
         try:
-            return await ear.listen()
+            landed: Landed = await ear.listen()
         finally:
             nobody = flight.leave(ear)
             if flight.pilot.gone:
                 nobody = flight.leader_left() or nobody
             if nobody or not flight.listeners:
                 flight.pilot.abandon()
+        self._task = None
+        self._tell(landed)
+
+    def _end(self, reply: Reply) -> None:
+        """The story has been told: answer."""
+        outlet, record = self._outlet, self._record
+        if self._hold is not None:
+            self._hold.stop()
+        if outlet.gone:
+            record.gone = True  # but others have listened to the end
+        if not reply.sent:
+            answer(reply, record, outlet)
+        self._over()
+
+    def _called_off(self) -> None:
+        """Nobody waits for the answer any more, or the proxy ends."""
+        outlet, record = self._outlet, self._record
+        self._stop()
+        record.gone = outlet.gone
+        if not outlet.gone:  # it is the proxy that leaves
+            record.reply = error(503, "shutting_down", _LEAVING)
+            outlet.closing = True
+            if not outlet.begun:
+                answer(record.reply, record, outlet)
+            elif not outlet.over:
+                dialect = self._call.dialect
+                if dialect is not None:
+                    outlet.write(dialect.told(dialect.error(502, "upstream_stream_interrupted", _LEAVING)))
+                outlet.abort()
+        self._over()
+
+    def _stop(self) -> None:
+        """Hang up on whoever is asked, wait for nothing any more, and end the story where it stands."""
+        if self._errand is not None:
+            self._errand.cancel()
+        for waiting in (self._timer, self._task):
+            if waiting is not None:
+                waiting.cancel()
+        if self._hold is not None:
+            self._hold.stop()
+        self._telling.close()
+
+    def _over(self) -> None:
+        self._errand = self._hold = None
+        self._told(self._record)
+        self._outlet.finish()
 
 
 def answer(reply: Reply, record: Record, outlet: Outlet) -> None:

@@ -18,8 +18,8 @@ from guardproxy.openai.fields import downward, value
 from guardproxy.openai.outcome import kind_of
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Mapping
 
     from guardproxy.core.dialect import Scan
     from guardproxy.core.steps import Ask
@@ -29,16 +29,18 @@ if TYPE_CHECKING:
     from guardproxy.net.exchange import Exchange
     from guardproxy.net.outlet import Outlet
 
+    Over = Callable[[Outcome], None]
+
 
 class _Relay:
     """What both have in common: where it goes, and waiting for a caller who reads slowly."""
 
     __slots__ = (
-        "_clocks", "_first", "_headers", "_listeners", "_loop", "_outlet", "_record", "_status",
-        "exchange", "outcome", "woken",
+        "_clocks", "_first", "_headers", "_listeners", "_loop", "_outlet", "_record", "_status", "_told", "_waits",
+        "exchange",
     )  # fmt: skip
 
-    def __init__(self, outlet: Outlet, record: Record, clocks: Clocks, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, outlet: Outlet, record: Record, clocks: Clocks, loop: AbstractEventLoop, over: Over) -> None:
         self._outlet = outlet
         self._record = record
         self._clocks = clocks
@@ -49,37 +51,33 @@ class _Relay:
         self._listeners: Mapping[Ear, None] = _NOBODY if record.flight is None else record.flight.listeners
         """Those who have joined, and hear what is written."""
         self.exchange: Exchange | None = None
-        self.outcome: Outcome | None = None
-        self.woken: asyncio.Future[None] = loop.create_future()
+        self._told: Over | None = over
+        self._waits = False
+        """Whether the upstream is not read until the caller has read."""
 
-    async def finish(self) -> Outcome:
-        """Wait until it is over."""
-        while True:
-            await self.woken
-            if self.outcome is not None:
-                return self.outcome
-            self._clocks.suspend(waiting=True)
-            await self._outlet.drain()
-            self._clocks.suspend(waiting=False)
-            self.woken = self._loop.create_future()
-            if self.exchange is not None:
-                self.exchange.resume()
+    def release(self) -> None:
+        """Nobody waits for the outcome any more."""
+        self._told = None
 
     def _write(self, chunk: bytes) -> None:
         self._outlet.write(chunk)
-        if self._outlet.choked() and not self._listeners:  # while others listen nobody brakes
+        if self._outlet.choked() and not self._waits and not self._listeners:  # while others listen nobody brakes
             if self.exchange is not None:
                 self.exchange.pause()
-            self._wake()
+            self._waits = True
+            self._clocks.suspend(waiting=True)
+            self._outlet.relieved(self._resume)
+
+    def _resume(self) -> None:
+        self._waits = False
+        self._clocks.suspend(waiting=False)
+        if self.exchange is not None:
+            self.exchange.resume()
 
     def _over(self, outcome: Outcome) -> None:
-        if self.outcome is None:
-            self.outcome = outcome
-            self._wake()
-
-    def _wake(self) -> None:
-        if not self.woken.done():
-            self.woken.set_result(None)
+        told, self._told = self._told, None
+        if told is not None:
+            told(outcome)
 
 
 _NOBODY: Mapping[Ear, None] = {}
@@ -99,9 +97,10 @@ class Events(_Relay):
         outlet: Outlet,
         record: Record,
         clocks: Clocks,
-        loop: asyncio.AbstractEventLoop,
+        loop: AbstractEventLoop,
+        over: Over,
     ) -> None:
-        super().__init__(outlet, record, clocks, loop)
+        super().__init__(outlet, record, clocks, loop, over)
         self._ask = ask
         self._scan = scan
         self._keep = keep

@@ -4,7 +4,8 @@ Here belongs every reliance on a name that aiohttp keeps to itself, so that a ne
 one short file; a test fails, naming them, where some of `LEANS_ON` are gone.  Not here: any decision.
 
 aiohttp reads and parses, holds the queue of requests and the flow of their bodies.  Taking them from the queue is
-ours: its own `start` makes a task, a writer and a request object for every request.
+ours: its own `start` makes a task, a writer and a request object for every request.  Ours ends at once, and whoever
+wants to know that something stands in the queue is told by `ready`, in the loop turn in which it came.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
+    from asyncio import AbstractEventLoop, Task, TimerHandle
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 LEANS_ON = (
     "_buffer_paused",
@@ -27,7 +28,6 @@ LEANS_ON = (
     "_parser",
     "_reading_paused",
     "_upgraded",
-    "_waiter",
 )
 
 
@@ -68,18 +68,17 @@ class Seam(RequestHandler):
     def put(self, refused: Refused) -> None:
         """Queue a refusal."""
         self.queue.append((refused, EMPTY_PAYLOAD))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.ready()
 
-    async def take(self) -> tuple[Any, StreamReader]:
-        """Wait for the next request and take it out of the queue; cancelled where the connection ends first."""
+    def ready(self) -> None:
+        """Something stands in the queue."""
+
+    async def start(self) -> None:
+        """Do nothing: aiohttp makes a task of this for every connection, and turns are taken without one."""
+
+    def take(self) -> tuple[Any, StreamReader]:
+        """Take the next request out of the queue, which has one."""
         queue = self.queue
-        while not queue:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
         taken = queue.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
@@ -99,3 +98,7 @@ class Seam(RequestHandler):
     def call_at(self, when: float, what: Callable[[], None]) -> TimerHandle:
         """Have *what* called when it is time."""
         return self._loop.call_at(when, what)
+
+    def work_on(self, work: Coroutine[Any, Any, None]) -> Task[None]:
+        """Make a task of *work*."""
+        return self._loop.create_task(work)

@@ -133,12 +133,10 @@ class Server:
         self.drain()
         clock = asyncio.get_running_loop().time
         until = clock() + grace
-        while (tasks := self._at_work()) and clock() < until:
-            await asyncio.wait(tasks, timeout=min(until - clock(), _PAUSE))
+        while (busy := self._at_work()) and clock() < until:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(min(until - clock(), _PAUSE))
         self._front.stopping = True
-        if tasks := self._at_work():
-            for task in tasks:
-                task.cancel()
+        if tasks := [task for caller in busy if (task := caller.interrupt()) is not None]:
             await asyncio.wait(tasks, timeout=LAST_WORDS)
         until = clock() + LAST_WORDS
         while self._front.callers and clock() < until:  # noqa: ASYNC110 - an event would cost every connection
@@ -157,12 +155,12 @@ class Server:
                     path.unlink()
         self._paths.clear()
 
-    def _at_work(self) -> list[asyncio.Task[Any]]:
-        return [task for caller in list(self._front.callers) if (task := caller.dismiss()) is not None]
+    def _at_work(self) -> list[Caller]:
+        return [caller for caller in list(self._front.callers) if caller.dismiss()]
 
 
 async def _never(request: web.BaseRequest) -> NoReturn:
-    """Stand where aiohttp wants a handler; `Caller.start` never calls it."""
+    """Stand where aiohttp wants a handler; nothing calls it."""
     raise AssertionError(request)
 
 

@@ -88,7 +88,6 @@ class Upstream:
         headers: Headers,
         body: bytes | AsyncIterator[bytes] | None,
         sink: Sink,
-        *,
         repeat: bool = True,
     ) -> Exchange | Fault:
         """Send a request; its answer goes to *sink*.  Does not suspend where an idle connection can be used.
@@ -97,25 +96,57 @@ class Upstream:
         *repeat*: whether it may go once more where a reused connection turns out to have died.
         A large body is still being written when this returns, as one from an iterator is.
         """
+        came = self._prepare(method, target, headers, body, sink, repeat)
+        if type(came) is Exchange:
+            connection = self._idle() or await self._obtain()
+            if isinstance(connection, Fault):
+                return connection
+            came.start(connection)
+        return came
+
+    def at_once(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+        sink: Sink,
+        repeat: bool = True,
+    ) -> Exchange | Fault | None:
+        """Do what `send` does, where an idle connection can be used; None where none can, and nothing was done."""
+        connection = self._idle()
+        if connection is None:
+            return None
+        came = self._prepare(method, target, headers, body, sink, repeat)
+        if type(came) is Exchange:
+            came.start(connection)
+        else:
+            self._pool.release(connection, keep=True)
+        return came
+
+    def _idle(self) -> Connection | None:
+        if not self._pool.idle:
+            return None
+        now = self._clock()
+        if now >= self._dialer.expires:
+            self._dialer.renew_soon()
+        return self._pool.pop(now)
+
+    def _prepare(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+        sink: Sink,
+        repeat: bool,
+    ) -> Exchange | Fault:
         length = len(body) if isinstance(body, bytes) else 0 if body is None else UNKNOWN_LENGTH
         head = compose(method, self._base + target, self.host_header, headers, length)
         if isinstance(head, str):
             what = f"was not asked: {head}"
             return self.fault("invalid_request", what, status=400, kind=Kind.IGNORED, sent=False)
-        exchange = Exchange(self, head, body, sink, bodyless=method == b"HEAD", repeat=repeat)
-        connection: Connection | None = None
-        if self._pool.idle:
-            now = self._clock()
-            if now >= self._dialer.expires:
-                self._dialer.renew_soon()
-            connection = self._pool.pop(now)
-        if connection is None:
-            obtained = await self._obtain()
-            if isinstance(obtained, Fault):
-                return obtained
-            connection = obtained
-        exchange.start(connection)
-        return exchange
+        return Exchange(self, head, body, sink, bodyless=method == b"HEAD", repeat=repeat)
 
     async def close(self) -> None:
         """Take no more requests and close what is idle; exchanges under way end by themselves."""

@@ -424,7 +424,7 @@ async def test_a_refresh_that_fails_harms_nobody(make):
     stand.sims["llama"].faults = "latency=5"
     assert (await stand.chat(headers=NEVER)).body == first.body
     await stand.until(lambda: stand.asked("llama") == 3)
-    await stand.proxy.desk.background.close()
+    stand.proxy.desk.background.close()
     await stand.until(stand.at_rest)
 
 

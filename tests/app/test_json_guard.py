@@ -310,7 +310,7 @@ async def test_completions_are_judged_too(judged):
 def patient(stand, seconds):
     """Have the first keep-alive comment leave after so many seconds."""
     performer = stand.proxy.house.performer
-    performer._bounds = dataclasses.replace(performer._bounds, hold_comment=seconds)
+    performer.roads.bounds = dataclasses.replace(performer.roads.bounds, hold_comment=seconds)
 
 
 async def test_held_stream_is_kept_alive(bare):

@@ -8,10 +8,11 @@ import pytest
 from bench import upstream
 from bench.inside import Inside
 from guardproxy.core.values import Call, Record
+from guardproxy.net.errand import Errand
 from guardproxy.net.exchange import Exchange
 from guardproxy.net.gather import Gather
 from guardproxy.net.outlet import Outlet
-from guardproxy.net.perform import Performer
+from guardproxy.net.perform import Performance, Performer
 from guardproxy.net.relay import Events
 from guardproxy.net.upstream import Upstream
 
@@ -22,17 +23,23 @@ class Line:
     transport: asyncio.Transport | None = None
     writing_paused = False
 
+    def __init__(self, over: asyncio.Future[None]) -> None:
+        self.over = over
+
     def last(self):
         return False
-
-    def abandon(self) -> None:
-        """Nobody leaves here."""
 
     def cut(self, *, reset):
         raise AssertionError(reset)
 
-    async def relief(self):
-        raise AssertionError
+    def broke(self, mistake):
+        raise mistake
+
+    def relieved(self, then):
+        raise AssertionError(then)
+
+    def answered(self):
+        self.over.set_result(None)
 
 
 @pytest.mark.parametrize("kind", [{}, {"schema": True}, {"events": 3}], ids=["miss", "schema", "stream"])
@@ -42,16 +49,18 @@ async def test_a_miss_makes_no_circle(kind):
     port = server.sockets[0].getsockname()[1]
     inside = Inside(loop)
     model = Upstream("qwen", f"http://127.0.0.1:{port}", clock=loop.time)
-    old = inside.house.performer
-    performer = Performer({"qwen": model}, old._timeouts, old._bounds, loop)
+    roads = inside.house.performer.roads
+    performer = Performer({"qwen": model}, roads.timeouts, roads.bounds, loop)
 
     async def one(body):
         now = loop.time()
         record = Record(now)
         call = inside.house.rules.admit(inside.read(body, now), record, now)
         assert isinstance(call, Call)
-        outlet = Outlet(Line(), head_only=False, old=False, closing=False)
-        await performer.perform(call, inside.house.rules, record, outlet)
+        over = loop.create_future()
+        outlet = Outlet(Line(over), head_only=False, old=False, closing=False)
+        performer.begin(call, inside.house.rules, record, outlet, lambda record: None)
+        await over
 
     bodies = inside.bodies(6, **kind)
     for body in bodies[:3]:
@@ -61,7 +70,7 @@ async def test_a_miss_makes_no_circle(kind):
     try:
         for body in bodies[3:]:
             await one(body)
-        left = [thing for thing in gc.get_objects() if type(thing) in (Gather, Events, Exchange)]
+        left = [thing for thing in gc.get_objects() if type(thing) in (Gather, Events, Exchange, Errand, Performance)]
     finally:
         gc.enable()
     server.close()
