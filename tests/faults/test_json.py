@@ -265,7 +265,7 @@ async def test_json_with_something_around_it(text):
 async def test_a_stream_that_must_be_right():
     """Held until it has been judged, with comments meanwhile; then it is a stream."""
     async with Trial() as trial:
-        trial.proxy.house.performer._bounds = type(trial.proxy.house.performer._bounds)(hold_comment=0.1)
+        trial.proxy.house.performer.roads.bounds = type(trial.proxy.house.performer.roads.bounds)(hold_comment=0.1)
 
         async def play(peer):
             await peer.send(STREAM + chunk(piece(RIGHT[:10])))
