@@ -48,12 +48,15 @@ class Guard:
         return call
 
     def permit(self, target: Target, now: float) -> Any | Refusal:
-        """Before each attempt: a token for `observe`, or a `Refusal`."""
+        """Before each attempt: a token for `observe` (None: of no use but in trouble), or a `Refusal`."""
         del target, now
         return None
 
     def observe(self, target: Target, token: Any, outcome: Outcome | None, now: float) -> Iterable[News] | None:
-        """After each permitted attempt, exactly once: take note; None as *outcome* means nobody waited for it."""
+        """After each permitted attempt, exactly once: take note; None as *outcome* means nobody waited for it.
+
+        Where *token* is None a success is not told.
+        """
 
     def late(self, target: Target, token: Any, now: float) -> tuple[Any, Iterable[News]]:
         """A permitted attempt has brought nothing in time and is still under way: its token from now on, and news."""

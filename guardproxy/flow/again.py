@@ -33,7 +33,8 @@ def before_another(
     """Seconds to wait before the first of *places* that is available is tried after *outcome*, or None: never.
 
     *target* is who was asked, *retries* how often it has been tried again before.  Where the answer is a number, a
-    retry has been taken from the budget of who is asked next.
+    retry has been taken from the budget of *target*: its calls have earned it, and in a storm the one who takes over
+    has had none.
     """
     retry = rules.retry
     if retries >= retry.attempts - call.terms.tried or now >= call.deadline:
@@ -46,7 +47,7 @@ def before_another(
             wait = max(wait, outcome.retry_after)
         if outcome.label == "upstream_timeout" and call.deadline - now < record.attempts[-1].seconds:
             return None  # it took longer than there is left: the next one would too
-    if now + wait >= call.deadline or wait > PATIENCE or not rules.budgets[upstream].take(now):
+    if now + wait >= call.deadline or wait > PATIENCE or not rules.budgets[target.upstream].take(now):
         return None
     return wait
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from guardproxy.core.flights import Flights
 from guardproxy.core.guard import Guard
-from guardproxy.core.values import Call, Refusal, Reply
+from guardproxy.core.values import Call, Kind, Refusal, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,8 +59,8 @@ class Rules:
     """Who speaks when, and what the story needs besides."""
 
     __slots__ = (
-        "_admits", "_ears", "_gates", "_heard", "_judges", "_rescues", "_settles", "_ticks", "_watches",
-        "aim", "budgets", "dice", "epoch", "flights", "guards", "models", "patience", "retry",
+        "_admits", "_ears", "_gates", "_heard", "_judges", "_late", "_observers", "_rescues", "_settles", "_ticks",
+        "_watches", "aim", "budgets", "dice", "epoch", "flights", "guards", "models", "patience", "retry",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +92,10 @@ class Rules:
         self.flights = Flights()
         """The calls on their way that others may join."""
         self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
-        self._gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
+        gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
+        self._gates = tuple((g.name, g.permit) for g in gates)
+        self._observers = tuple(g.observe if _speaks(g, "observe") else _deaf for g in gates)
+        self._late = tuple(g.late for g in gates)
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))
         self._watches = tuple((g.name, g.watch) for g in _speaking(guards, "watch"))
         self._judges = tuple((g.name, g.judge) for g in _speaking(guards, "judge"))
@@ -114,8 +117,8 @@ class Rules:
     def permit(self, target: Target, now: float, skip: frozenset[str] = _NOBODY) -> list[Any] | Refusal:
         """A token of every gate, or the first refusal; tokens taken before a refusal are given back."""
         tokens: list[Any] = []
-        for gate in self._gates:
-            token = _PASSED if skip and gate.name in skip else gate.permit(target, now)
+        for name, permit in self._gates:
+            token = _PASSED if skip and name in skip else permit(target, now)
             if type(token) is Refusal:
                 self._give_back(target, tokens, now)
                 return token
@@ -125,8 +128,8 @@ class Rules:
     def insist(self, target: Target, now: float, skip: frozenset[str] = _NOBODY) -> list[Any] | Refusal:
         """Like `permit`, but deaf to refusals that are only advice."""
         tokens: list[Any] = []
-        for gate in self._gates:
-            token = _PASSED if skip and gate.name in skip else gate.permit(target, now)
+        for name, permit in self._gates:
+            token = _PASSED if skip and name in skip else permit(target, now)
             if type(token) is Refusal:
                 if not token.soft:
                     self._give_back(target, tokens, now)
@@ -140,19 +143,25 @@ class Rules:
         return all(guard.available(upstream, now) for guard in self.guards)
 
     def observe(self, target: Target, tokens: list[Any], outcome: Outcome | None, now: float) -> list[News]:
-        """Tell the gates that gave a token how it ended, and those that listen what changed by it."""
+        """Tell the gates that gave a token how it ended, and those that listen what changed by it.
+
+        Who gave None for a token wants to hear of trouble only.
+        """
         news: list[News] = []
-        for gate, token in zip(self._gates, tokens, strict=True):
-            if token is not _PASSED and (told := gate.observe(target, token, outcome, now)):
+        well = outcome is not None and outcome.kind is Kind.SUCCESS
+        for observe, token in zip(self._observers, tokens, strict=True):
+            if (token is None and well) or token is _PASSED:
+                continue
+            if told := observe(target, token, outcome, now):
                 news += told
         return self.spread(news, now) if news else news
 
     def late(self, target: Target, tokens: list[Any], now: float) -> None:
         """Tell the gates that gave a token that nothing has come yet; what follows is told by the next tick."""
         news: list[News] = []
-        for place, gate in enumerate(self._gates):
+        for place, late in enumerate(self._late):
             if tokens[place] is not _PASSED:
-                tokens[place], told = gate.late(target, tokens[place], now)
+                tokens[place], told = late(target, tokens[place], now)
                 news += told
         if news:
             self._heard += self.spread(news, now)
@@ -200,9 +209,13 @@ class Rules:
         return told
 
     def _give_back(self, target: Target, tokens: list[Any], now: float) -> None:
-        for gate, token in zip(self._gates, tokens, strict=False):  # tokens end where the refusal came
+        for observe, token in zip(self._observers, tokens, strict=False):  # tokens end where the refusal came
             if token is not _PASSED:
-                gate.observe(target, token, None, now)
+                observe(target, token, None, now)
+
+
+def _deaf(_target: Target, _token: Any, _outcome: Outcome | None, _now: float) -> None:
+    """Stands for a gate that does not ask how things ended."""
 
 
 def _speaks(guard: Guard, moment: str) -> bool:
