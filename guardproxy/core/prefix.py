@@ -6,8 +6,8 @@ it is read (`core.unfinished`), the schema it is judged by (`core.relax`), what 
 **Sound**: no text is called hopeless of which some continuation is a document that `openai.strict` reads and
 the schema accepts, alone or after a closed ``<think>`` or the opening of a code fence.  Two bounds are the
 exception, and both can be switched off: `MAX_BLANK` characters of white space outside a text, and prose
-without any bracket.  Not sound, on purpose, is what only a repair could still save: a wrong document with a
-right one behind it.
+without any bracket (`BRIEF_PROSE`, `MAX_PROSE`).  Not sound, on purpose, is what only a repair could still
+save: a wrong document with a right one behind it.
 
 A look costs about as much as reading and judging what has come, so looks are taken at growing distances:
 all together cost a small multiple of the last (`GROWTH`).  A lax syntax is not judged unless asked for: a
@@ -30,10 +30,12 @@ FIRST: Final = 16
 """Characters before the first look, and between two at the least: a look at a short text takes about 10 µs."""
 GROWTH: Final = 1.15
 """How much longer a long text is at the next look; all looks cost 1.15 / 0.15 = 7.7 times the last at the most."""
-MAX_BLANK: Final = 1_000
-"""Characters of white space in a row, outside a text, that are no longer taken for layout."""
+MAX_BLANK: Final = 256
+"""Characters of white space in a row, outside a text, that are no longer taken for layout: 60 levels of it are."""
 MAX_PROSE: Final = 8_000
 """Characters of prose without a bracket after which no document is expected; thinking aloud can be long."""
+BRIEF_PROSE: Final = 320
+"""The same where nobody is known to think aloud: a sentence or two, as models put before what they were asked for."""
 MAX_HEFT: Final = 20
 """How many times as much work as an ordinary schema one may make that is asked again and again (`core.heft`)."""
 MAX_JUDGED: Final = 128 * 1024
@@ -97,9 +99,11 @@ class Prefix:
         relaxed = relax(validator) if validator.heft <= MAX_HEFT else None
         return None if relaxed is None else cls(validator, relaxed, strict=strict, prose=prose)
 
-    def again(self) -> Self:
-        """The same for another answer, from its beginning."""
-        return type(self)(self._validator, self._relaxed, strict=self._strict, prose=self._prose)
+    def again(self, prose: int | None = None) -> Self:
+        """The same for another answer, from its beginning; *prose*: waited for so many characters of it."""
+        return type(self)(
+            self._validator, self._relaxed, strict=self._strict, prose=self._prose if prose is None else prose
+        )
 
     def __repr__(self) -> str:
         state = ("before the document", "in the document", "in prose", "behind the document", "not judged")[self._state]

@@ -94,6 +94,8 @@ class Call:
     """What the answer has to satisfy, where a guard marked it so."""
     whole: bool = False
     """Whether nothing may leave before the whole answer has been judged."""
+    asked_again: bool = False
+    """Whether an answer to it was not accepted, and it is asked once more."""
     plain: bool = False
     """Whether upstreams are asked for the answer in one piece, though the caller wants events."""
     keep: bool = False

@@ -259,7 +259,7 @@ class _Pursuit:
         wait = 0.0 if longer else retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
         if self.now + wait >= self.call.deadline:
             return False
-        self.call = longer or dialect.again(self.call, answer, verdict.note or "")
+        self.call = replace(longer or dialect.again(self.call, answer, verdict.note or ""), asked_again=True)
         yield from self._pause(wait)
         record.asks_again += 1
         return True

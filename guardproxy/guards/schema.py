@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.heft import LIGHT
+from guardproxy.core.prefix import BRIEF_PROSE, MAX_PROSE
 from guardproxy.core.steps import Weigh
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
@@ -138,8 +139,13 @@ class JsonGuard(Guard):
             return None
         if call.plain if call.stream else call.dialect.streamed(call.doc) is None:
             return None
-        first = self._schemas.shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
-        return None if first is None else Reading(call.dialect, first)
+        shelf = self._schemas.shelf
+        first = shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
+        if first is None:
+            return None
+        # who has been told to answer with nothing but JSON, or is known to think aloud first, has time for it
+        patient = call.asked_again or schema.digest in shelf.talkative
+        return Reading(call.dialect, first.again(MAX_PROSE if patient else BRIEF_PROSE))
 
     def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
         """Every choice that says something must say what the schema asks for, and every tool get what it takes."""
@@ -187,6 +193,7 @@ class JsonGuard(Guard):
             return None
         if not problems:
             mended = [None if found is None else found.mended for found in choices]
+            self._listen(call, asked, mended)
             mended = mended or [None] * len(dialect.texts(answer.doc))
             repaired = dialect.mend(call, answer, mended, [None if one is None else one.mended for one in tools])
             return self._lenient(Verdict("repaired", answer=repaired, flawed=True))
@@ -195,6 +202,12 @@ class JsonGuard(Guard):
             return Verdict("unchecked", flawed=True)
         note = "; ".join(problems[:MOST_PROBLEMS])
         return self._lenient(Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True))
+
+    def _listen(self, call: Call, asked: Questions, mended: list[str | None]) -> None:
+        """Note where a document has come after much prose, so that it is waited for the next time."""
+        pairs = zip(asked, mended, strict=True)
+        if call.schema is not None and any(q and m and len(q.text) - len(m) > BRIEF_PROSE for q, m in pairs):
+            self._schemas.shelf.talkative.add(call.schema.digest)
 
     def _lenient(self, verdict: Verdict) -> Verdict:
         """The *verdict*, which is only counted in shadow."""

@@ -30,11 +30,13 @@ def digest_of(schema: object) -> bytes:
 class Shelf:
     """The last schemas that were used."""
 
-    __slots__ = ("_prefixes", "_validators")
+    __slots__ = ("_prefixes", "_validators", "talkative")
 
     def __init__(self) -> None:
         self._validators: OrderedDict[bytes, Validator] = OrderedDict()
         self._prefixes: OrderedDict[bytes, Prefix | None] = OrderedDict()
+        self.talkative: set[bytes] = set()
+        """The schemas to which a document has come after much prose: models think aloud before they answer there."""
 
     def __repr__(self) -> str:
         return f"<Shelf of {len(self._validators)} schemas>"
@@ -61,5 +63,5 @@ class Shelf:
             return self._prefixes[digest]
         found = self._prefixes[digest] = Prefix.of(validator, strict=strict)
         if len(self._prefixes) > KEPT:
-            self._prefixes.popitem(last=False)
+            self.talkative.discard(self._prefixes.popitem(last=False)[0])
         return found

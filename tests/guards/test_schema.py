@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -348,3 +349,37 @@ def test_what_could_not_be_judged_is_not_valid():
     assert verdict.flawed
     assert "could not be checked within 2 s" in str(verdict.note)
     assert weighed(long, b"", settings=SHADOW) == Verdict("unchecked", flawed=True)
+
+
+PROSE = "I think of a summer night by the sea. " * 20
+
+
+def reads(house: House, text: str, *, asked_again: bool = False) -> str | None:
+    """What somebody who reads along says to *text*."""
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    watcher = house.json.watch(replace(call, asked_again=asked_again), call.targets[0])
+    assert watcher is not None
+    return watcher(json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode())
+
+
+def test_who_talks_is_interrupted_once():
+    """A first answer that is prose is ended after a few sentences; asked again the model may talk before its JSON."""
+    house = House()
+    assert "only" in str(reads(house, PROSE))
+    assert reads(house, PROSE, asked_again=True) is None
+    assert reads(house, "Here it is: " + '{"x": 1}') is None
+
+
+def test_who_thinks_aloud_is_known():
+    """Where a document has come after much prose, the next one is waited for."""
+    house = House()
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    assert call.dialect is not None
+    answer = call.dialect.examine(call, said(1.0, PROSE + '{"x": 1}'))
+    assert isinstance(answer, Answer)
+    verdict = house.json.judge(call, answer)
+    assert isinstance(verdict, Verdict)
+    assert verdict.label == "repaired"
+    assert reads(house, PROSE) is None
