@@ -6,6 +6,7 @@ the ``X-Guardproxy-*`` fields.  How a body is framed is the outlet's.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -17,26 +18,7 @@ _LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.enc
 
 def own(record: Record) -> Headers:
     """The fields that are ours, for an answer that leaves as a stream."""
-    call, target = record.call, record.target
-    headers: Headers = []
-    if record.cache:
-        headers.append((b"Cache-Status", b"guardproxy; " + record.cache.encode()))
-        if record.cache[:3] == "hit":
-            headers.append((b"Age", b"%d" % record.age))
-    if target is not None:
-        headers.append((b"X-Guardproxy-Upstream", target.upstream.encode()))
-        if target.mode:
-            mode = target.mode
-            if target.moved_from:
-                mode = f"{mode}; from={target.moved_from}; reason={target.reason or 'unavailable'}"
-            headers.append((b"X-Guardproxy-Mode", mode.encode()))
-    if record.json:
-        headers.append((b"X-Guardproxy-Json", record.json.encode()))
-    if call is not None:
-        if call.dialect is not None:
-            headers.append((b"X-Guardproxy-Attempts", b"%d" % (len(record.attempts) + record.asking)))
-        headers.append((b"X-Request-Id", call.id.encode()))
-    return headers
+    return [*_about(record)[0], *_of_this(record)]
 
 
 def block(reply: Reply, record: Record) -> bytes:
@@ -45,6 +27,46 @@ def block(reply: Reply, record: Record) -> bytes:
     parts = [start]
     for name, value in reply.headers:
         parts += (name, b": ", value, b"\r\n")
-    for name, value in own(record):
+    parts.append(_about(record)[1])
+    for name, value in _of_this(record):
         parts += (name, b": ", value, b"\r\n")
     return b"".join(parts)
+
+
+def _of_this(record: Record) -> Headers:
+    """What no other answer says in the same words."""
+    call = record.call
+    own: Headers = []
+    if record.cache[:3] == "hit":
+        own.append((b"Age", b"%d" % record.age))
+    if call is not None:
+        own.append((b"X-Request-Id", call.id.encode()))
+    return own
+
+
+def _about(record: Record) -> tuple[Headers, bytes]:
+    """What many answers say in the same words, as fields and as their lines."""
+    call, target = record.call, record.target
+    attempts = -1 if call is None or call.dialect is None else len(record.attempts) + record.asking
+    if target is None:
+        return _said(record.cache, "", "", "", "", record.json, attempts)
+    return _said(record.cache, target.upstream, target.mode, target.moved_from, target.reason, record.json, attempts)
+
+
+@lru_cache(maxsize=1024)
+def _said(
+    cache: str, upstream: str, mode: str, moved_from: str, reason: str, json: str, attempts: int
+) -> tuple[Headers, bytes]:
+    fields: Headers = []
+    if cache:
+        fields.append((b"Cache-Status", b"guardproxy; " + cache.encode()))
+    if upstream:
+        fields.append((b"X-Guardproxy-Upstream", upstream.encode()))
+    if mode:
+        moved = f"; from={moved_from}; reason={reason or 'unavailable'}" if moved_from else ""
+        fields.append((b"X-Guardproxy-Mode", f"{mode}{moved}".encode()))
+    if json:
+        fields.append((b"X-Guardproxy-Json", json.encode()))
+    if attempts >= 0:
+        fields.append((b"X-Guardproxy-Attempts", b"%d" % attempts))
+    return fields, b"".join(b"%b: %b\r\n" % pair for pair in fields)

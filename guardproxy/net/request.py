@@ -22,6 +22,11 @@ _OURS = frozenset(
 )
 _BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 UNKNOWN_LENGTH = -1
+REQUEST_ID = b"X-Request-Id"
+"""As this program spells it; no two requests have the same value, so there is nothing to remember."""
+SHORT = 256
+"""Bytes of a value up to which its line is remembered: all of them together stay below two megabytes."""
+_BROKEN = "a header field or the target holds CR, LF or NUL"
 
 
 @lru_cache(maxsize=256)
@@ -42,23 +47,31 @@ def compose(method: bytes, target: bytes, host: bytes, headers: Headers, length:
     if b" " in target or b"\t" in target or target[:1] not in b"/*" or not target:
         return "its target is no path"
     parts = [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
-    lines = 3  # the two above and the empty one
     if length > 0 or (length == 0 and method not in _BODILESS):
         parts.append(b"Content-Length: %d\r\n" % length)
-        lines += 1
     elif length == UNKNOWN_LENGTH:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-        lines += 1
     for name, value in headers:
-        whose = role(name)
-        if whose == THEIRS:
-            parts += (name, b": ", value, b"\r\n")
-            lines += 1
-        elif whose == BAD:
-            return "the name of a header field is none"
+        line = _line(name, value) if len(value) <= SHORT and name != REQUEST_ID else _write(name, value)
+        if line is None:
+            return "the name of a header field is none" if role(name) == BAD else _BROKEN
+        parts.append(line)
     parts.append(b"\r\n")
-    head = b"".join(parts)
-    # One scan instead of one per field: whatever is more than our own line ends came in with the caller.
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-        return "a header field or the target holds CR, LF or NUL"
-    return head
+    return _BROKEN if _breaks(target) else b"".join(parts)
+
+
+def _write(name: bytes, value: bytes) -> bytes | None:
+    """A field as its line; nothing where it is ours to write, None where it cannot be written."""
+    whose = role(name)
+    if whose == THEIRS:
+        return None if _breaks(value) else b"%b: %b\r\n" % (name, value)
+    return b"" if whose == OURS else None
+
+
+_line = lru_cache(maxsize=4096)(_write)
+"""The same, remembered: every request of an app brings the same few fields."""
+
+
+def _breaks(text: bytes) -> bool:
+    """Whether *text* would not stay within its line."""
+    return b"\n" in text or b"\r" in text or b"\0" in text
