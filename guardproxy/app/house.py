@@ -99,7 +99,7 @@ def build(
     for spec in registry.guards():
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):
-            parts.guards.append(spec.build(settings, parts))
+            parts.add(spec.build(settings, parts))
     if old is not None:
         for heir, former in itertools.product(parts.guards, old.rules.guards):
             heir.inherit(former)

@@ -127,14 +127,22 @@ class Parts:
     schemas: Mapping[str, Schema]
     """The declared schemas, compiled."""
     guards: list[Guard] = field(default_factory=list)
-    """All of them, once they are built."""
+    """All of them, once they are built, in their order."""
     dice: Callable[[], float] = lambda: 0.5
     """A number from 0 up to 1."""
 
+    _opinions: list[Callable[[str, float], bool]] = field(default_factory=list)
+
+    def add(self, guard: Guard) -> None:
+        """Take *guard* in; its opinion is asked where it has one."""
+        self.guards.append(guard)
+        if type(guard).available is not Guard.available:
+            self._opinions.append(guard.available)
+
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked."""
-        for guard in self.guards:  # noqa: SIM110 -- on every call, where a generator costs as much as the answers
-            if not guard.available(upstream, now):
+        for has in self._opinions:  # noqa: SIM110 -- on every call, where a generator costs as much as the answers
+            if not has(upstream, now):
                 return False
         return True
 

@@ -96,7 +96,8 @@ class House:
         self.breaker = breaker.Breaker(circuit or TOUCHY, UPSTREAMS)
         self.throttle = throttle.Throttle(throttle.Settings(), UPSTREAMS, lambda: dice)
         guards = [self.modes, self.json, self.cache, self.health, self.throttle, self.breaker, *more]
-        parts.guards.extend(guards)
+        for guard in guards:
+            parts.add(guard)
         self.rules = Rules(
             guards,
             aim=Aim(outfits or {}, forward=forward),
