@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from guardproxy.net.server import Outlet, Request
 
     View = Callable[[Request, str, str], Awaitable[Reply]]
+    Stream = Callable[..., Awaitable[None]]
     Order = Callable[[Request, str, str, bytes], Awaitable[Reply]]
 
 T = TypeVar("T")
@@ -34,16 +35,23 @@ _CHANGE = frozenset(("POST", "PUT", "DELETE"))
 
 @final
 class Own:
-    """Answers own paths: *views* show something, *orders* change something.
+    """Answers own paths: *views* show something, *orders* change something, *streams* go on showing.
 
     A key that ends in a slash stands for everything below it.
     """
 
     def __init__(
-        self, views: Mapping[str, View], orders: Mapping[str, Order], *, hosts: tuple[str, ...], token: str | None
+        self,
+        views: Mapping[str, View],
+        orders: Mapping[str, Order],
+        streams: Mapping[str, Stream],
+        *,
+        hosts: tuple[str, ...],
+        token: str | None,
     ) -> None:
         self._views = dict(views)
         self._orders = dict(orders)
+        self._streams = dict(streams)
         self._hosts = frozenset(("localhost", *hosts))
         self._token = token
 
@@ -57,8 +65,13 @@ class Own:
     async def handle(self, request: Request, outlet: Outlet, *, admin: bool = False) -> None:
         """Answer it."""
         path, _, query = request.target.partition("?")
+        if path == "/guard/":  # the page; in the tables a slash at the end would stand for all that is below it
+            path = "/guard"
         reply = self._stranger(request)
         if reply is None:
+            if request.method == "GET" and (stream := self._streams.get(path)) is not None:
+                await stream(request, outlet, admin=admin)
+                return
             if request.method in _READ:
                 view = _find(self._views, path)
                 reply = await view(request, path, query) if view is not None else self._nothing(path)

@@ -26,6 +26,7 @@ from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
 from guardproxy.app.sinks import Sinks
 from guardproxy.app.views import Views
+from guardproxy.app.watch import Watch
 from guardproxy.config import registry
 from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
@@ -169,7 +170,10 @@ class Proxy:
             loop=self._loop,
         )
         orders = Orders(house, self.sinks.news, self.reload, self._loop)
-        return Own(views.table(), orders.table(), hosts=house.config.own_hosts, token=house.config.admin_token)
+        watch = Watch(house, self.sinks, lambda: self.desk, lambda: (self.app, self.admin), self._loop)
+        config = house.config
+        shown, streams = {**views.table(), "/guard": watch.page}, {"/guard/live": watch.stream}
+        return Own(shown, orders.table(), streams, hosts=config.own_hosts, token=config.admin_token)
 
     def stop(self) -> None:
         """Begin to drain; a second time: end now."""

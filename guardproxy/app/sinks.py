@@ -63,6 +63,10 @@ class Sinks:
         self._wall = wall
         self._over: list[Record] = []
         self._due = False
+        self.started = wall()
+        """When the process started."""
+        self.watchers = 0
+        """People who look at the live page."""
         self.reloads = [0, 0]
         """Reloads that were taken over, and those that were not."""
         self.reloaded = True

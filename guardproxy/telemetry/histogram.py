@@ -40,6 +40,10 @@ class Histogram:
         """A call of this *trace*, which ended *at* this time of day, is an example of its bucket."""
         self._like[bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace}, value, at)
 
+    def counts(self) -> list[int]:
+        """How many values fell into each bucket; those above the last bound come last."""
+        return list(self._counts)
+
     def show(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Write itself into *family*, with these *labels*."""
         buckets: list[tuple[str, float, Any]] = []

@@ -12,11 +12,11 @@ A label's value comes from the configuration or from a closed set below, never f
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from prometheus_client.registry import Collector
 
-from guardproxy.telemetry.counts import NO_REPLY, ODD, STATUSES, Counts
+from guardproxy.telemetry.counts import NO_REPLY, ODD, SOURCES, STATUSES, Counts
 from guardproxy.telemetry.families import families
 from guardproxy.telemetry.model import KEY_REFUSED, PLACE, Model
 from guardproxy.telemetry.sorts import Sorts
@@ -186,6 +186,22 @@ class Metrics(Collector):
         counts = self._counts.models[model]
         counts.check_seconds = seconds
         counts.checks_failed += not ok
+
+    def glance(self) -> dict[str, Any]:
+        """The few numbers that the live page shows."""
+        for sort in self.sorts:
+            self._settle(sort)
+        counts = self._counts
+        requests: dict[str, int] = dict.fromkeys(SOURCES, 0)
+        for (_, source), count in counts.requests.items():
+            requests[source] = requests.get(source, 0) + count
+        return {
+            "requests": requests,
+            "errors": sum(counts.errors.values()),
+            "json": dict(counts.results),
+            "lookups": dict(counts.cache),
+            "first": {name: model.first.counts() for name, model in counts.models.items()},
+        }
 
     def collect(self) -> Iterator[Metric]:
         """All families as they stand now; the registry asks for them at scrape."""
