@@ -74,7 +74,7 @@ async def take_pictures(stand, page):
         await page.look(**look)
         await page.run("window.scrollTo(0, 0)")
         await asyncio.sleep(0.5)
-        (Path(PICTURES) / f"{name}.png").write_bytes(await page.picture())
+        (Path(PICTURES or ".") / f"{name}.png").write_bytes(await page.picture())
 
 
 @pytest.mark.timeout(180)
