@@ -126,7 +126,17 @@ class Views:
         house, now = self._house, self._loop.time()
         breaker, config = house.breaker, house.config
         circuits = None if breaker is None else {name: c.state.value for name, c in breaker.circuits.items()}
-        return _json(200, verify(config.json_guard, circuits, config.cache, models, now, digest=house.loaded.digest))
+        told = verify(
+            config.json_guard,
+            circuits,
+            config.cache,
+            models,
+            now,
+            digest=house.loaded.digest,
+            schemas=house.parts.schemas,
+            reloaded=self._sinks.reloaded,
+        )
+        return _json(200, told)
 
     async def models(self, _request: Request, _path: str, _query: str) -> Reply:
         """Every name that may be written into ``model``."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.lru import Lru
+from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from guardproxy.core.values import Schema
     from guardproxy.guards import cache, schema
 
 RETRIES = 3
@@ -26,14 +28,22 @@ def verify(
     now: float,
     *,
     digest: str,
+    schemas: Mapping[str, Schema] | None = None,
+    reloaded: bool = True,
 ) -> dict[str, Any]:
-    """Ask all four; *circuits* holds each circuit's state (None: off), *models* each model's health."""
+    """Ask all four; *circuits* holds each circuit's state (None: off), *models* each model's health.
+
+    A fifth answer is there only where there is something wrong with it: whether the configuration in force is the one
+    that was last written (*reloaded*).
+    """
     items = [
-        _item("JSON Hard Guard", *_json(json_guard)),
+        _item("JSON Hard Guard", *_json(json_guard, schemas or {})),
         _item("Circuit Breaker", *_circuits(circuits)),
         _item("Cache LRU+TTL", *_cache(kept, now)),
         _item("LLM Health Check", *_models(models)),
     ]
+    if not reloaded:
+        items.append(_item("Configuration", f"the last reload was refused; {digest} from before is in force", ""))
     return {"safe": all(item["ok"] for item in items), "config": digest, "checks": items}
 
 
@@ -41,14 +51,27 @@ def _item(name: str, problem: str, fine: str) -> dict[str, Any]:
     return {"name": name, "ok": not problem, "detail": problem or fine}
 
 
-def _json(settings: schema.Settings) -> tuple[str, str]:
+def _json(settings: schema.Settings, schemas: Mapping[str, Schema]) -> tuple[str, str]:
     if settings.enabled is not True:
         return f"json_guard.enabled is {str(settings.enabled).lower()}", ""
     if settings.max_retries < RETRIES:
         return f"json_guard.max_retries is {settings.max_retries}; production needs {RETRIES} or more", ""
+    if settings.fallback_enabled and (broken := [name for name, one in schemas.items() if not _holds(one)]):
+        return f"the fallback of {', '.join(broken)} does not satisfy its own schema", ""
     fallback = "on" if settings.fallback_enabled else "off"
     backoff = f"backoff {settings.backoff_base:.1f} s"
     return "", f"ENABLED (max retries {settings.max_retries}, {backoff}, fallback {fallback})"
+
+
+def _holds(one: Schema) -> bool:
+    """Whether the fallback of a schema, where it has one, is what the guard would accept of a model."""
+    if one.fallback is None:
+        return True
+    try:
+        doc = loads(one.fallback)
+    except ValueError:
+        return False
+    return isinstance(doc, dict) if one.check is None else bool(one.check.is_valid(doc))
 
 
 def _circuits(circuits: Mapping[str, str] | None) -> tuple[str, str]:

@@ -9,15 +9,15 @@ import pytest
 from guardproxy.checklist.ask import render
 from guardproxy.checklist.checks import verify
 from guardproxy.guards import cache, schema
+from guardproxy.openai.schemas import declare
 
 CLOSED = {"qwen": "closed", "llama": "closed"}
 WELL = {"qwen": {"status": "healthy"}, "llama": {"status": "healthy"}}
 
 
-def told(json_guard=None, circuits=CLOSED, kept=None, models=WELL):
-    return verify(
-        json_guard or schema.Settings(), circuits, kept or cache.Settings(), models, 1000.0, digest="0123456789ab"
-    )
+def told(json_guard=None, circuits=CLOSED, kept=None, models=WELL, **more):
+    settings = json_guard or schema.Settings()
+    return verify(settings, circuits, kept or cache.Settings(), models, 1000.0, digest="0123456789ab", **more)
 
 
 def reasons(result):
@@ -49,6 +49,25 @@ def test_json_guard(settings, words):
     """The JSON guard must be on, and ask again three times at the least."""
     (reason,) = reasons(told(json_guard=dataclasses.replace(schema.Settings(), **settings)))
     assert words in reason
+
+
+def test_a_fallback_that_the_guard_itself_would_refuse():
+    """It would be answered all the same: worse than an error."""
+    good = declare("good", {"type": "object"}, {"a": 1})
+    for broken in (b"[1]", b"{"):
+        schemas = {"good": good, "bad": dataclasses.replace(good, fallback=broken)}
+        assert reasons(told(schemas=schemas)) == ["the fallback of bad does not satisfy its own schema"]
+        assert told(json_guard=schema.Settings(fallback_enabled=False), schemas=schemas)["safe"]
+    assert told(schemas={"good": good, "none": declare("none", {}, None)})["safe"]
+
+
+def test_a_configuration_that_is_not_in_force():
+    """What was tested is not what would be promoted; where all is well the list has its four lines."""
+    result = told(reloaded=False)
+    assert not result["safe"]
+    assert result["checks"][4]["name"] == "Configuration"
+    assert "0123456789ab from before is in force" in result["checks"][4]["detail"]
+    assert len(told()["checks"]) == 4
 
 
 def test_json_guard_without_fallbacks():

@@ -18,7 +18,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 MANIFESTS = sorted(path.name for path in K8S.glob("*.yaml") if path.name != "kustomization.yaml")
-CUSTOM = {"monitoring.coreos.com/v1"}  # kinds that the Prometheus operator defines
+CUSTOM = {"monitoring.coreos.com/v1", "argoproj.io/v1alpha1"}  # the Prometheus operator's kinds, and Argo Rollouts'
+ON_DEMAND = {"analysistemplate.yaml", "verify-job.yaml"}  # applied where somebody promotes, not with the app
 MIB = 2**20
 
 # The four alerts that operators of these guards know; their names, expressions and texts are a promise.
@@ -125,8 +126,28 @@ def test_a_manifest_is_what_the_api_server_takes(name):
 
 def test_kustomization_names_every_manifest():
     kustomization = load(K8S / "kustomization.yaml")
-    assert sorted(kustomization["resources"]) == MANIFESTS
+    assert {*kustomization["resources"]} == {*MANIFESTS} - ON_DEMAND
     assert kustomization["kind"] == "Kustomization"
+
+
+# -- the checklist before a promotion
+
+
+def test_both_ways_to_verify_run_the_same_container():
+    """And under the restricted pod security standard, as the app does."""
+    job = load(K8S / "verify-job.yaml")["spec"]
+    (metric,) = load(K8S / "analysistemplate.yaml")["spec"]["metrics"]
+    analysis = metric["provider"]["job"]["spec"]
+    kubernetes_validate.validate(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "analysis"}, "spec": analysis},
+        kubernetes_validate.latest_version(),
+        strict=True,
+    )
+    one, other = (spec["template"]["spec"] for spec in (job, analysis))
+    assert one["containers"][0].pop("args") == ["verify", "http://example-app-canary:9090"]
+    assert other["containers"][0].pop("args") == ["verify", "{{args.url}}"]
+    assert one == other
+    assert job["backoffLimit"] == analysis["backoffLimit"] == 0
 
 
 # -- alerts
