@@ -10,6 +10,7 @@ import struct
 
 import pytest
 
+from tests.faults.program import Program
 from tests.faults.trial import NEVER, SOON, Trial, left, says, turns
 from tests.faults.wire import (
     CHAT,
@@ -33,8 +34,10 @@ GONE = {"guardproxy_callers_gone_total": 1, 'guardproxy_requests_total{source="n
 class App:
     """A socket that does as it likes."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial | Program) -> None:
         self._trial = trial
+        self.was_reset = False
+        """Whether the proxy ended the connection the hard way."""
 
     async def __aenter__(self):
         host, _, port = self._trial.app.rpartition(":")
@@ -55,11 +58,14 @@ class App:
     async def hear(self, until: bytes = b"") -> bytes:
         """Read until *until* has come, or to the end."""
         came = bytearray()
-        async with asyncio.timeout(SOON):
-            while more := await self.reader.read(1 << 20):
-                came += more
-                if until and until in came:
-                    break
+        try:
+            async with asyncio.timeout(SOON):
+                while more := await self.reader.read(1 << 20):
+                    came += more
+                    if until and until in came:
+                        break
+        except ConnectionResetError:
+            self.was_reset = True
         return bytes(came)
 
 

@@ -138,6 +138,7 @@ class Trial:
         """*urls* stand in for those of model servers; ``{port}`` in one is that server's port."""
         self.changes = dict(changes or {})
         self._urls = dict(urls or {})
+        self._instead: dict[str, Any] | None = None
         self.models = {name: Model(name) for name in NAMES}
         self.llama, self.mistral, self.qwen = self.models.values()
 
@@ -173,8 +174,12 @@ class Trial:
             await self.until(lambda: _fds() <= self._fds_at_first)
 
     def load(self) -> Loaded:
-        urls = {"upstreams": {model.name: {"url": model.url, "model": model.name} for model in self.models.values()}}
-        return loads(json.dumps(merged(merged(CALM, urls), self.changes)))
+        urls = {model.name: {"url": model.url, "model": model.name} for model in self.models.values()}
+        return loads(json.dumps(merged(merged(CALM, self._instead or {"upstreams": urls}), self.changes)))
+
+    def load_upstreams(self, upstreams: Mapping[str, Any], **more: Any) -> None:
+        """Have the next reload find these *upstreams* instead."""
+        self._instead = {"upstreams": upstreams, **more}
 
     # -- asking
 
@@ -234,11 +239,16 @@ class Trial:
         assert {name: changed.get(name, 0) for name in told or {}} == dict(told or {})
 
     @property
-    def circuit(self) -> Circuit:
-        """That of llama."""
+    def circuits(self) -> dict[str, Circuit]:
+        """Those of all."""
         breaker = self.proxy.house.breaker
         assert breaker is not None
-        return breaker.circuits["llama"]
+        return breaker.circuits
+
+    @property
+    def circuit(self) -> Circuit:
+        """That of llama."""
+        return self.circuits["llama"]
 
     @property
     def kept(self) -> tuple[int, int]:
