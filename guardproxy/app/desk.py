@@ -40,6 +40,8 @@ class Desk:
         self.last = loop.time()
         """When the last call came or ended."""
         self.draining = False
+        self.full = False
+        """Whether new calls are refused for want of memory."""
         self.background = Background(told, loop)
 
     def handle(self, request: Request, outlet: Outlet) -> Coroutine[Any, Any, None] | None:
@@ -75,6 +77,10 @@ class Desk:
     def _place(self, request: Request) -> Place | Reply:
         if self.draining and not request.local:
             reply = error(503, "shutting_down", "the proxy is shutting down")
+            reply.headers = [*reply.headers, (b"Retry-After", b"1")]
+            return reply
+        if self.full:
+            reply = error(503, "overloaded", "the proxy is short of memory")
             reply.headers = [*reply.headers, (b"Retry-After", b"1")]
             return reply
         return self.house.reading.place(request.method, request.target)

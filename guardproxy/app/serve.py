@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, final
 from guardproxy import __version__
 from guardproxy.app.desk import Desk
 from guardproxy.app.house import build
+from guardproxy.app.memory import Memory, granted
 from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
 from guardproxy.app.sinks import Sinks
@@ -88,11 +89,13 @@ class Proxy:
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
         limits = ServerLimits(
             connections=config.limits.connections,
+            per_client=config.limits.connections_per_client,
             header_timeout=config.limits.header_timeout,
             body_timeout=config.limits.body_timeout,
         )
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
+        self.memory = Memory(config.limits.memory or granted())
         self._ticking: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self._seen = version(loaded.path)
@@ -238,6 +241,9 @@ class Proxy:
             now = self._loop.time()
             self.sinks.lags.append(max(0.0, now - due))
             self.sinks.news(self.house.rules.tick(now))
+            if said := self.memory.look(self.house.cache):
+                self.log.say("warning", "short of memory", what=said, limit=self.memory.limit)
+            self.desk.full = self.memory.full
             self.log.flush()
             if (seen := version(self.house.loaded.path)) != self._seen:
                 self._seen = seen

@@ -173,6 +173,8 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (settings.Limits, "request_bytes"): Rule(minimum=1024, maximum=1 << 40),
     (settings.Limits, "response_bytes"): Rule(minimum=1024, maximum=1 << 40),
     (settings.Limits, "connections"): _COUNT,
+    (settings.Limits, "connections_per_client"): Rule(minimum=0, maximum=1_000_000),
+    (settings.Limits, "memory"): Rule(minimum=64 << 20, maximum=1 << 50),
     (settings.Limits, "header_timeout"): _SPAN,
     (settings.Limits, "body_timeout"): _SPAN,
     (settings.Drain, "seconds"): _WAIT,

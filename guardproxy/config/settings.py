@@ -93,10 +93,14 @@ class Limits:
     """The largest answer that is held in memory."""
     connections: int = 4096
     """Connections of callers at once."""
+    connections_per_client: int = 512
+    """Of these, from one address at the most; loopback is exempt, 0 is any number."""
     header_timeout: Seconds = Seconds(10)
     """Seconds in which the header of a request has to come."""
     body_timeout: Seconds = Seconds(60)
     """Seconds in which the body of a request has to come."""
+    memory: Bytes | None = None
+    """Memory the process may take: near it the cache shrinks, then calls are refused; null: the container's limit."""
 
 
 @final

@@ -121,6 +121,15 @@ class Lru(Generic[V]):
             self.bytes -= self._entries.pop(key).weight
         return len(keys)
 
+    def shrink(self, most: int) -> int:
+        """Drop the least recently used entries until no more than *most* bytes are left; tell how many."""
+        before = len(self._entries)
+        while self._entries and self.bytes > most:
+            _, oldest = self._entries.popitem(last=False)
+            self.bytes -= oldest.weight
+            self.evictions += 1
+        return before - len(self._entries)
+
     def sweep(self, now: float, most: int = 2000) -> bool:
         """Drop expired entries, looking at *most* of them at a time; True once all have been looked at.
 

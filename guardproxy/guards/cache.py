@@ -163,6 +163,10 @@ class Cache(Guard):
         if isinstance(old, Cache):
             self.entries.adopt(old.entries)
 
+    def shrink(self, share: float) -> int:
+        """Keep only this *share* of the bytes, memory being short; tell how many entries were dropped."""
+        return self.entries.shrink(int(self.entries.bytes * share))
+
     def purge(self, upstream: str | None = None, now: float = float("-inf")) -> int:
         """Drop everything, or what *upstream* answered; tell how many. Calls begun before *now* are kept no more."""
         self._purged = max(self._purged, now)

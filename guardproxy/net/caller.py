@@ -36,11 +36,12 @@ _UNANSWERED = "the handler returned before the end of its answer"
 class Caller(Intake):
     """Serves the requests of one connection."""
 
-    __slots__ = ("_local", "_outlet", "_relieved", "_request", "_serving", "_task", "_turning")
+    __slots__ = ("_host", "_outlet", "_relieved", "_request", "_serving", "_task", "_turning")
 
     def __init__(self, manager: Any, front: Front, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, front, loop, **settings)
-        self._local = False
+        self._host = ""
+        """The address he calls from; empty for this machine."""
         self._serving: StreamReader = EMPTY_PAYLOAD
         """The body of the request being answered."""
         self._request: Request | None = None
@@ -62,20 +63,19 @@ class Caller(Intake):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, or be turned away where there are too many."""
         front = self.front
-        if len(front.callers) >= front.settings.connections:
+        self._host = _abroad(transport.get_extra_info("peername"))
+        if not front.enter(self, self._host):
             front.turned_away += 1
             refusal = TurnedAway(front.overloaded, front.leaving)
             transport.set_protocol(refusal)
             refusal.connection_made(transport)
             return
-        front.callers.add(self)
-        self._local = _is_local(transport.get_extra_info("peername"))
         self.rest(Phase.FRESH, front.settings.header_timeout)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell everybody who waits for this caller; a handler whose answer is complete may finish in peace."""
-        self.front.callers.discard(self)
+        self.front.leave(self, self._host)
         self.phase, self.deaf = Phase.LEAVING, True
         self.stop_timer()
         for stream in (self.incoming, self._serving):
@@ -172,7 +172,7 @@ class Caller(Intake):
                 invite = self._invite
             content = Body(body, length, front.settings.body_timeout, invite)
             request = self._request = Request(
-                message.method, target, headers, arrived, self._local, content, message.version
+                message.method, target, headers, arrived, not self._host, content, message.version
             )
             going = front.handler(request, outlet)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer and the operator hears
@@ -284,9 +284,9 @@ class Caller(Intake):
         return task
 
 
-def _is_local(peer: object) -> bool:
-    """Whether *peer* is on this machine; a unix socket has no name for it."""
+def _abroad(peer: object) -> str:
+    """The address of *peer*; nothing where it is on this machine: loopback, or a unix socket, which has no name."""
     if not isinstance(peer, tuple):
-        return True
+        return ""
     host = str(peer[0]).removeprefix("::ffff:")
-    return host == "::1" or host.startswith("127.")
+    return "" if host == "::1" or host.startswith("127.") else host

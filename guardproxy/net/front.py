@@ -37,6 +37,8 @@ class ServerLimits:
 
     connections: int = 4096
     """Connections at once, loopback included; those beyond are answered 503 and closed."""
+    per_client: int = 512
+    """Connections at once from one address, loopback and unix sockets exempt; 0: any number."""
     header_timeout: float = 10.0
     """Seconds from the first byte of a head, or from connecting, until the head is complete."""
     body_timeout: float = 60.0
@@ -62,6 +64,7 @@ class Front:
         "_error",
         "_hook",
         "callers",
+        "crowd",
         "draining",
         "handler",
         "leaving",
@@ -77,6 +80,8 @@ class Front:
         self._hook = on_error
         self._block = b""
         self.callers: set[Caller] = set()
+        self.crowd: dict[str, int] = {}
+        """How many of them come from which address; loopback is not counted."""
         self.leaving: set[TurnedAway] = set()
         """Connections over the bound, on their way out."""
         self.turned_away = 0
@@ -85,6 +90,28 @@ class Front:
         """Whether every answer is the last on its connection."""
         self.stopping = False
         """Whether handlers still at work are being cancelled."""
+
+    def enter(self, caller: Caller, host: str) -> bool:
+        """Let *caller* in, who comes from *host* (nothing: this machine); False where there are too many."""
+        settings = self.settings
+        if len(self.callers) >= settings.connections:
+            return False
+        if host:
+            count = self.crowd.get(host, 0)
+            if 0 < settings.per_client <= count:
+                return False
+            self.crowd[host] = count + 1
+        self.callers.add(caller)
+        return True
+
+    def leave(self, caller: Caller, host: str) -> None:
+        """Forget *caller*, if he has been let in."""
+        if caller in self.callers:
+            self.callers.discard(caller)
+            if host:
+                left = self.crowd.pop(host) - 1
+                if left:
+                    self.crowd[host] = left
 
     def overloaded(self) -> bytes:
         """Render the answer to connections over the bound, once."""

@@ -100,6 +100,8 @@ CONTRACT: dict[str, object] = {
     "limits.connections": 4096,
     "limits.header_timeout": 10,
     "limits.body_timeout": 60,
+    "limits.memory": None,
+    "limits.connections_per_client": 512,
     "drain.seconds": 25,
     "drain.idle_seconds": 2,
     "alerts.webhook": None,

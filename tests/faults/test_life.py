@@ -148,8 +148,8 @@ async def test_the_end_comes_at_any_step(*, stream):
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 trial.proxy.app._front.stopping = True  # what `Server.close` does, without the time it leaves to others
-                for task in trial.proxy.app._at_work():
-                    task.cancel()
+                for caller in trial.proxy.app._at_work():
+                    caller.interrupt()
                 await trial.proxy.close()
                 wire = await app.hear()
             if not wire:

@@ -292,6 +292,7 @@ class Trial:
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
+        self.proxy.sinks.fold()
         self.proxy.log.close()
         size = os.fstat(self._log.fileno()).st_size
         return [json.loads(line) for line in os.pread(self._log.fileno(), size, 0).splitlines()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.net.callers import GET, echo, hello, post, serving, until
+from guardproxy.net.front import Front, ServerLimits
+from tests.net.callers import GET, echo, envelope, hello, post, serving, until
 
 if TYPE_CHECKING:
     from guardproxy.net.server import Outlet, Request
@@ -314,3 +315,20 @@ def test_no_bytes_confuse_it(data: st.DataObject):
             assert not house.faults
 
     asyncio.run(run())
+
+
+def test_one_client_cannot_take_every_place():
+    """From one address so many and no more; loopback is exempt, and whoever leaves makes room."""
+    front = Front(hello, ServerLimits(connections=6, per_client=2), envelope, None)
+    callers: list[Any] = [object() for _ in range(8)]  # all that is asked of them is who they are
+    first, second, third, other, *local = callers
+    assert [front.enter(one, "192.0.2.1") for one in (first, second, third)] == [True, True, False]
+    assert front.enter(other, "192.0.2.2")
+    front.leave(third, "192.0.2.1")  # was never in
+    assert front.crowd == {"192.0.2.1": 2, "192.0.2.2": 1}
+    front.leave(first, "192.0.2.1")
+    assert front.enter(third, "192.0.2.1")
+    assert [front.enter(one, "") for one in local] == [True, True, True, False]
+    for one, host in ((second, "192.0.2.1"), (third, "192.0.2.1"), (other, "192.0.2.2")):
+        front.leave(one, host)
+    assert front.crowd == {}

@@ -1,0 +1,209 @@
+"""What the machine runs out of, and what is written down: rows 93 to 97."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.faults.program import program
+from tests.faults.test_app import App
+from tests.faults.trial import NEVER, Trial, says
+from tests.faults.wire import asking, completion, mistake, request, whole
+
+MIB = 1 << 20
+
+
+@pytest.mark.row(93)
+async def test_no_more_files(tmp_path):
+    """Out of files nobody new is let in, the accept loop does not spin, and all is well once there are some again."""
+    async with program(tmp_path, files=60) as run:
+        assert (await run.ask(asking("before"), NEVER)).status == 200
+        apps = [App(run) for _ in range(80)]
+        for app in apps:
+            await app.__aenter__()
+        await asyncio.sleep(0.3)
+        before, at = run.cpu(), time.monotonic()
+        await asyncio.sleep(2.0)
+        assert run.cpu() - before < 0.5 * (time.monotonic() - at)
+        for app in apps:
+            await app.__aexit__()
+        await run.until(lambda: run.files() < 40)
+        assert (await run.ask(asking("after"), NEVER)).status == 200
+        assert await run.stop() == 0
+
+
+@pytest.mark.row(93)
+async def test_no_file_for_the_upstream(tmp_path):
+    """A call for which there is no socket left is told that it is too much, and no circuit hears of it."""
+    async with program(tmp_path, files=60) as run:
+        room = 60 - run.files()
+        apps = [App(run) for _ in range(room - 1)]
+        for app in apps:
+            await app.__aenter__()
+        await run.until(lambda: run.files() == 59)
+        seen = await run.ask(asking("x"), NEVER)
+        if seen.status != 200:  # a connection kept from the health check would do as well
+            assert (seen.status, seen.error["code"]) == (503, "overloaded")
+            assert seen.fields["retry-after"]
+        for app in apps:
+            await app.__aexit__()
+        await run.until(lambda: run.files() < 40)
+        assert (await run.ask(asking("y"), NEVER)).status == 200
+        assert await run.metric('llm_request_failures_total{model="llama"}') == 0
+        assert await run.stop() == 0
+
+
+@pytest.mark.row(93)
+async def test_no_space_for_the_log(tmp_path):
+    """A full disk costs lines of the log and nothing else; what was lost is counted."""
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 -- a device
+        async with program(tmp_path, start=False) as run:
+            (port,) = await free_ports(1)
+            await run.start("-o", f"listen=127.0.0.1:{port}", "-o", "log.format=json", stdout=full)
+            run.app = run.admin = f"127.0.0.1:{port}"
+
+            async def up() -> bool:
+                try:
+                    return (await run.get("/readyz")).status == 200
+                except OSError:
+                    return False
+
+            deadline = time.monotonic() + 20
+            while not await up():
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            for number in range(20):
+                assert (await run.ask(asking(str(number)), NEVER)).status == 200
+            while await run.metric("guardproxy_log_lines_dropped_total") < 20:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            assert await run.stop() == 0
+
+
+async def free_ports(count: int) -> list[int]:
+    servers = [await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) for _ in range(count)]
+    ports = [server.sockets[0].getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+_WATCHED = """
+import sys
+wrote = open({path!r}, "a", buffering=1)
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        wrote.write(repr(arguments[0]) + "\\n")
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.symlink", "os.truncate"):
+        wrote.write(event + repr(arguments) + "\\n")
+sys.addaudithook(hook)
+sys.argv[0] = "guardproxy"
+from guardproxy.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.row(93)
+async def test_a_root_that_is_read_only(tmp_path):
+    """The program writes no file, so that it needs no place to write."""
+    wrote = tmp_path / "wrote"
+    prelude = (sys.executable, "-B", "-c", _WATCHED.format(path=str(wrote)))
+    async with program(tmp_path, prelude=prelude) as run:
+        assert (await run.ask(asking("x"), NEVER)).status == 200
+        judged = asking(response_format={"type": "json_object"})
+        run.llama.play = says(whole(completion("{}")), then="keep")
+        assert (await run.ask(judged, NEVER)).status == 200
+        run.signal(1)
+        await run.until(lambda: [line for line in run.log() if line["msg"] == "reloaded"])
+        assert await run.stop() == 0
+    assert wrote.read_text() == ""
+
+
+@pytest.mark.row(94)
+async def test_memory_runs_short(tmp_path):
+    """Near its limit the cache gives its bytes back, and calls go on; the process never takes more."""
+    async with program(tmp_path, start=False) as run:
+        run.write({"cache": {"max_bytes": "1GiB", "max_size": 100_000}})
+        await run.start()
+        begin = run.rss()
+        await run.stop()
+        limit = begin + 60 * MIB
+        run.write({"cache": {"max_bytes": "1GiB", "max_size": 100_000}, "limits": {"memory": limit}})
+        await run.start()
+        run.llama.play = says(whole(completion("x" * MIB)), then="keep")
+        statuses, most = [], 0
+        for number in range(160):
+            statuses.append((await run.ask(asking(str(number)), NEVER)).status)
+            most = max(most, run.rss())
+            if number % 40 == 39:
+                await asyncio.sleep(1.1)  # it looks once a second
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(200) > 80
+        assert await run.metric("cache_evictions_total") > 0
+        assert most < limit + 60 * MIB  # what comes within a second
+        assert [line for line in run.log() if line["msg"] == "short of memory"]
+        assert (await run.ask(asking("after"), NEVER)).status in (200, 503)
+        assert await run.stop() == 0
+
+
+@pytest.mark.row(95)
+async def test_the_loop_is_held_up():
+    """Liveness is answered as soon as the loop turns again, and the metric says how late it was."""
+    async with Trial() as trial:
+        ask = asyncio.ensure_future(trial.get("/healthz"))
+        await asyncio.sleep(0)
+        time.sleep(1.6)  # noqa: ASYNC251 -- that is the fault
+        assert (await ask).status == 200
+        await trial.until(lambda: any(lag > 0.3 for lag in trial.proxy.sinks.lags))
+        assert (await trial.books()).metrics["guardproxy_event_loop_lag_seconds"] > 0.3
+
+
+@pytest.mark.row(96)
+async def test_names_without_end():
+    """Whatever apps write into `model`, paths and headers, there are as many series afterwards as before."""
+    async with Trial() as trial:
+        before = await trial.books()
+        async with trial.accounts(told={'guardproxy_errors_total{code="model_not_found"}': 300}):
+            for number in range(300):
+                seen = await trial.ask({"model": f'm{number}"\n{{}}', "messages": []}, f"X-Request-Id: r{number}")
+                assert (seen.status, seen.error["code"]) == (404, "model_not_found")
+        after = await trial.books()
+        assert after.metrics.keys() == before.metrics.keys()
+        text = (await trial.get("/metrics")).body.decode()
+        assert len(list(text_string_to_metric_families(text))) > 20
+
+
+SECRETS = ("sk-secret-1", "sk-secret-2", "what-i-asked", "what-it-said", "cookie-secret")
+
+
+@pytest.mark.row(97)
+@pytest.mark.parametrize("status", [200, 500])
+async def test_what_the_log_says(status):
+    """A line of the log is one line whatever stands in it, and neither keys nor prompts nor answers stand there."""
+    async with Trial({"upstreams": {"llama": {"api_key": "sk-secret-2"}}}) as trial:
+        said = (
+            completion("what-it-said") if status == 200 else mistake('sk-secret-1 what-it-said\r\n{"level":"forged"}')
+        )
+        trial.llama.play = says(whole(said, status=b"%d X" % status), then="keep")
+        fields = (
+            "Authorization: Bearer sk-secret-1",
+            "Cookie: cookie-secret",
+            'X-Request-Id: a"b\\n{}',
+            "User-Agent: x\tforged",
+        )
+        await trial.ask(asking("what-i-asked"), NEVER, *fields)
+        await trial.ask(b'{"model":"llama","what-i-asked":', *fields)
+        await trial.send(request(None, *fields, method="GET", path='/llama/"%0a%0d{"level":"forged"}?key=sk-secret-1'))
+        await trial.send(b"GET /what-i-asked\r\nAuthorization: sk-secret-1\r\n\r\n")
+        lines = trial.log_lines  # each line is JSON, or this fails
+        assert len([line for line in lines if line["msg"] == "request"]) == 3
+        assert all(line["level"] in ("debug", "info", "warning", "error") for line in lines)
+        text = json.dumps(lines)
+        assert not [secret for secret in SECRETS if secret in text]
+        state = (await trial.get("/guard/state")).body.decode()
+        assert not [secret for secret in SECRETS if secret in state]
