@@ -36,8 +36,8 @@ storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router
 answers: $(STAMP) ## what a valid answer costs
 	$(BIN)/python -m bench.valid
 
-e2e: $(STAMP) ## only the tests that start the real program
-	$(BIN)/python -m pytest tests/app tests/cli
+e2e: $(STAMP) ## real model servers, real clients: installs them into .e2e; writes docs/clients.md
+	GUARDPROXY_E2E=1 $(BIN)/python -m pytest tests/e2e
 
 image: ## build the container image
 	docker build -t $(IMAGE) .

@@ -155,7 +155,8 @@ class Responses(Language):
         turns: list[Any] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or ())
         said = [text for text in self.texts(answer.doc) if text] or [text for _, text in self.tools(answer.doc)]
         if said and said[0]:
-            turns.append({"role": "assistant", "content": said[0][:SAID]})
+            # typed: llama.cpp refuses an assistant's turn that does not say what it is
+            turns.append({"type": "message", "role": "assistant", "content": said[0][:SAID]})
         turns.append({"role": "user", "content": note})
         return changed(call, {"input": turns, **other_dice(call.doc)})
 

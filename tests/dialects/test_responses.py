@@ -153,7 +153,7 @@ def test_it_goes_on(given):
     assert again.doc["temperature"] == 0.5
     assert again.doc["input"] == [
         {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": "bad"},
+        {"type": "message", "role": "assistant", "content": "bad"},
         {"role": "user", "content": "why"},
     ]
     assert len(RESPONSES.again(call(RESPONSES, input=given), whole(said("")), "why").doc["input"]) == 2
