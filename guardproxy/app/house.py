@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeVar, cast, final
 from guardproxy.config import registry
 from guardproxy.core.budget import Budget
 from guardproxy.core.guard import Guard, Parts
+from guardproxy.core.seal import Seal
+from guardproxy.core.store import Access
 from guardproxy.flow.aim import Aim, Outfit
 from guardproxy.flow.read import Reading, Route
 from guardproxy.flow.route import Router
@@ -24,10 +26,12 @@ from guardproxy.guards.cache import Cache
 from guardproxy.guards.health import Health
 from guardproxy.guards.modes import Modes
 from guardproxy.guards.schema import JsonGuard
+from guardproxy.net.far import LATE, Far
 from guardproxy.net.perform import Bounds, Performer
 from guardproxy.net.pool import Limits
 from guardproxy.net.scales import Scales
 from guardproxy.net.upstream import Upstream
+from guardproxy.openai.keeping import OVERHEAD
 from guardproxy.openai.schemas import declare
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ class House:
     upstreams: dict[str, Upstream]
     performer: Performer
     scales: Scales
+    far: Far | None = None
+    """The store that several proxies share."""
 
     @property
     def config(self) -> Config:
@@ -134,8 +140,20 @@ def build(
     bounds = Bounds(response_bytes=config.limits.response_bytes)
     scales = Scales(loop) if old is None else old.scales
     scales.seconds, scales.memory = guard.judge_seconds, guard.judge_memory
-    performer = Performer(upstreams, config.timeouts, bounds, loop, scales)
-    return House(loaded, parts, rules, _reading(config), upstreams, performer, scales)
+    far = old.far if old is not None else _far(config, loop, parts.epoch)
+    rules.far = far is not None and config.shared.cache
+    performer = Performer(upstreams, config.timeouts, bounds, loop, scales, far if rules.far else None)
+    return House(loaded, parts, rules, _reading(config), upstreams, performer, scales, far)
+
+
+def _far(config: Config, loop: asyncio.AbstractEventLoop, epoch: float) -> Far | None:
+    shared = config.shared
+    if shared.url is None or shared.secret is None:
+        return None
+    access = Access(shared.url, max(LATE, shared.timeout), shared.ca_file)
+    seal = Seal(shared.secret, shared.compress_above, config.limits.response_bytes + OVERHEAD)
+    store = registry.store(shared.url).build(access)
+    return Far(store, seal, loop, epoch, prefix=shared.prefix, patience=shared.timeout)
 
 
 def _patience(guards: list[Guard]) -> dict[str, float]:

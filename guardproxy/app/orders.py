@@ -64,7 +64,10 @@ class Orders:
             return error(422, "model_not_found", f"there is no model {name[:200]!r}; there are {names}", "model")
         self._house.rules.flights.close_all()  # what is on its way was asked before
         dropped = 0 if cache is None else cache.purge(name or None, self._loop.time())
-        return Reply(200, orjson.dumps({"dropped": dropped}), JSON)
+        told = {"dropped": dropped}
+        if self._house.far is not None:
+            told["everywhere"] = await self._house.far.purge(name or None)
+        return Reply(200, orjson.dumps(told), JSON)
 
     async def mode(self, _request: Request, _path: str, _query: str, body: bytes) -> Reply:
         """Hold the ceiling, or let go."""

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 """Seconds between two looks at what changes by time alone."""
-FIXED = ("listen", "admin", "limits", "log", "alerts", "debug")
+FIXED = ("listen", "admin", "limits", "log", "alerts", "debug", "shared")
 """Sections that are read once, at start."""
 YOUNG = (10_000, 20, 20)
 """When Python looks for circles of garbage: its own 700 would have it look after every dozen calls, for nothing."""
@@ -93,6 +93,8 @@ class Proxy:
             header_timeout=config.limits.header_timeout,
             body_timeout=config.limits.body_timeout,
         )
+        if house.far is not None:
+            house.far.purged, house.far.changed = self._purged, self._store
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
         self.memory = Memory(config.limits.memory or granted())
@@ -108,6 +110,8 @@ class Proxy:
         await self.admin.start(str(config.admin))
         await self.app.start(str(config.listen))
         self.prober.start()
+        if self.house.far is not None:
+            self.house.far.start()
         self._ticking = self._loop.create_task(self._tick(), name="tick")
         addresses = {"listen": " ".join(self.app.addresses), "admin": " ".join(self.admin.addresses)}
         self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
@@ -211,6 +215,8 @@ class Proxy:
         await self.app.close(0.0)
         await self.admin.close(0.0)
         self.desk.background.close()
+        if self.house.far is not None:
+            await self.house.far.close()
         await self.prober.stop()
         if self._ticking is not None:
             self._ticking.cancel()
@@ -223,6 +229,19 @@ class Proxy:
         self.sinks.fold()
         self.log.say("info", "stopped")
         self.log.close()
+
+    def _purged(self, upstream: str | None) -> None:
+        """Another proxy was told to forget what *upstream* has answered, or everything."""
+        self.house.rules.flights.close_all()
+        if self.house.cache is not None:
+            self.house.cache.purge(upstream, self._loop.time())
+
+    def _store(self, well: bool, why: str) -> None:
+        """The shared store has come or gone."""
+        if well:
+            self.log.say("info", "the shared store is there")
+        else:
+            self.log.say("warning", "the shared store is away: every proxy for itself", reason=why)
 
     async def _reload(self) -> None:
         await self.reload()

@@ -10,7 +10,7 @@ Whoever looks at counts or at the latest calls has the list read first (`fold`),
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from guardproxy.app.house import House
     from guardproxy.core.values import News, Record
     from guardproxy.guards.health import Check
+    from guardproxy.net.far import Far
     from guardproxy.net.server import Server
     from guardproxy.net.webhook import Webhook
     from guardproxy.telemetry.feed import Feed
@@ -164,6 +165,14 @@ class Sinks:
             reloads=self.reloads[0],
             reloads_refused=self.reloads[1],
             configured=self.configured,
+            **_shared(house.far),
             webhook_failures=0 if self.webhook is None else self.webhook.failures,
             log_dropped=self.log.dropped,
         )
+
+
+def _shared(far: Far | None) -> dict[str, Any]:
+    """What is told of the shared store, by the names of the gauges."""
+    if far is None:
+        return {}
+    return {"shared_up": far.trust.well, **{f"shared_{name}": count for name, count in far.counts.items()}}

@@ -165,6 +165,7 @@ class Views:
             "mode": house.modes.state(now),
             "breakers": guards.pop("breaker", {}),
             "cache": {} if cache is None else cache.state(now),
+            "shared": {} if house.far is None else house.far.state(),
             "guards": guards,
             "upstreams": {name: self._upstream(name) for name in names},
             "events": self._sinks.feed.events(),

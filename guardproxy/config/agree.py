@@ -34,6 +34,7 @@ def agree(config: Config, root: Node, problems: Problems) -> None:
     check.names()
     check.references()
     check.amounts()
+    check.sharing()
 
 
 @final
@@ -123,6 +124,14 @@ class _Check:
         if known is not None and name not in known:
             hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "; there are none")
             self._add(path, f"there is no {what} {name!r}{hint}", key=key)
+
+    def sharing(self) -> None:
+        """Nobody may believe what lies in a store that anybody may write to."""
+        shared = self._config.shared
+        if shared.url is not None and shared.secret is None:
+            self._add(
+                ("shared", "url"), "needs `secret` beside it: a text that all these proxies know, and nobody else"
+            )
 
     def amounts(self) -> None:
         """Numbers that leave no room for what they are for."""

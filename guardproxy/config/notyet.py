@@ -21,7 +21,6 @@ def _shadow(value: Any) -> bool:
 
 
 TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
-    (("shared", "url"), lambda v: v is not None, "a shared store is not yet supported: leave it null"),
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
     (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
 )

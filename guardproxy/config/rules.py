@@ -127,8 +127,11 @@ def _guard(text: str) -> None:
         raise ValueError(f"there is no guard {text!r}; there are {', '.join(known)}")
 
 
+_STORES: Final = r"((redis|valkey)s?(\+cluster)?|unix)://."
+
+
 def _shared(text: str) -> None:
-    if not text.startswith(("redis://", "rediss://", "unix://")):
+    if not re.match(_STORES, text):
         raise ValueError("expected a URL such as redis://127.0.0.1:6379/0")
 
 
@@ -181,7 +184,11 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (settings.Drain, "idle_seconds"): _WAIT,
     (settings.Log, "sample"): Rule(minimum=0, maximum=1),
     (settings.Alerts, "webhook"): Rule(check=web_url, pattern=r"^(https?://|\$\{)"),
-    (settings.Shared, "url"): Rule(check=_shared, pattern=r"^(rediss?://|unix://|\$\{)"),
+    (settings.Shared, "url"): Rule(check=_shared, pattern=rf"^({_STORES}|\$\{{)"),
+    (settings.Shared, "secret"): Rule(check=_secret),
+    (settings.Shared, "timeout"): _SPAN,
+    (settings.Shared, "prefix"): _NAME,
+    (settings.Shared, "compress_above"): Rule(minimum=0),
     (settings.Route, "path"): Rule(check=_path, pattern=r"^(/|\$\{)"),
     (settings.Route, "guards"): Rule(check=_guard),
     (settings.Config, "admin_token"): Rule(check=_secret),

@@ -129,7 +129,17 @@ class Shared:
     """What several proxies have in common (``shared``)."""
 
     url: str | None = field(default=None, repr=False)
-    """A Redis or Valkey, as ``redis://HOST:6379/0``; null: every proxy for itself."""
+    """A Redis or Valkey, as ``redis://HOST:6379/0`` or ``redis+cluster://…``; null: every proxy for itself."""
+    secret: str | None = field(default=None, repr=False)
+    """What all these proxies know and nobody else: whoever does not know it cannot forge an answer in the store."""
+    timeout: Seconds = Seconds(0.005)
+    """Seconds that a call waits for the store; where it took longer none waits until the store is proven to be well."""
+    ca_file: str | None = None
+    """The authorities that the certificate of a ``rediss://`` store may be signed by; null: the system's."""
+    prefix: str = "guardproxy"
+    """How the names in the store begin: proxies with another one share nothing."""
+    compress_above: Bytes = Bytes(1024)
+    """Answers larger than this are compressed."""
     cache: bool = True
     """Whether kept answers are shared."""
     state: bool = False

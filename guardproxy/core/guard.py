@@ -81,6 +81,9 @@ class Guard:
     def rescue(self, call: Call, record: Record, now: float) -> Reply | None:
         """Nobody could answer: a reply that is better than an error, or None."""
 
+    def recall(self, call: Call, found: bytes, record: Record, now: float) -> Reply | None:
+        """A store that several proxies share had something for this call: the reply that it is, or None."""
+
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Once, when the call is over."""
 

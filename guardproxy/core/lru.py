@@ -88,8 +88,8 @@ class Lru(Generic[V]):
             return None
         return entry
 
-    def put(self, key: bytes, value: V, weight: int, now: float) -> bool:
-        """Keep *value*; False where it is too heavy to be kept at all."""
+    def put(self, key: bytes, value: V, weight: int, now: float, expires: float | None = None) -> bool:
+        """Keep *value*, until *expires* where that is sooner than *ttl*; False where it is too heavy to be kept."""
         if weight > self.max_bytes:
             return False
         if (old := self._entries.pop(key, None)) is not None:
@@ -103,7 +103,8 @@ class Lru(Generic[V]):
                 self._count(oldest)
             else:
                 self.evictions += 1
-        self._entries[key] = Entry(value, weight, now, now + self._lasts(key))
+        lasts = now + self._lasts(key)
+        self._entries[key] = Entry(value, weight, now, lasts if expires is None or lasts < expires else expires)
         self.bytes += weight
         return True
 

@@ -56,6 +56,10 @@ class Record:
     age: int = 0
     background: bool = False
     """Whether no caller waits for it: it was made to have something fresh to show."""
+    wanted: bool = False
+    """Whether a store that several proxies share may be asked for the answer."""
+    kept: tuple[Any, float, float] | None = None
+    """What has been kept of the answer, since when and until when (the loop's clock): for that store."""
     refresh: Call | None = None
     """The call to be made in the background, since what was answered to it is old."""
     json: str = ""

@@ -79,4 +79,23 @@ class Weigh:
     """What came of it."""
 
 
-Step = Ask | Pause | Join | Weigh
+@final
+@dataclass(slots=True)
+class Fetch:
+    """Look for the answer to *call* in the store that several proxies share; the outcome is `Fetched`."""
+
+    call: Call
+
+
+@final
+@dataclass(slots=True)
+class Fetched:
+    """What came of looking."""
+
+    at: float
+    """The loop's clock."""
+    found: bytes | None
+    """What was kept there, as it was written down; None where nothing was, or the store is away."""
+
+
+Step = Ask | Pause | Join | Weigh | Fetch

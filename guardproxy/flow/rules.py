@@ -59,8 +59,9 @@ class Rules:
     """Who speaks when, and what the story needs besides."""
 
     __slots__ = (
-        "_admits", "_ears", "_gates", "_heard", "_judges", "_late", "_observers", "_rescues", "_settles", "_ticks",
-        "_watches", "aim", "budgets", "dice", "epoch", "flights", "guards", "models", "patience", "retry",
+        "_admits", "_ears", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues", "_settles",
+        "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "models", "patience",
+        "retry",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +101,9 @@ class Rules:
         self._watches = tuple((g.name, g.watch) for g in _speaking(guards, "watch"))
         self._judges = tuple((g.name, g.judge) for g in _speaking(guards, "judge"))
         self._rescues = tuple((g.name, g.rescue) for g in reversed(_speaking(guards, "rescue")))
+        self._recalls = tuple((g.name, g.recall) for g in _speaking(guards, "recall"))
+        self.far = False
+        """Whether there is a store that several proxies share."""
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
         self._ticks = tuple(g.tick for g in _speaking(guards, "tick"))
 
@@ -186,6 +190,13 @@ class Rules:
         """The first reply that is better than an error."""
         for name, speak in self._rescues:
             if not (call.skip and name in call.skip) and (reply := speak(call, record, now)) is not None:
+                return reply
+        return None
+
+    def recall(self, call: Call, found: bytes, record: Record, now: float) -> Reply | None:
+        """The first reply that is made of what was *found* in the far store."""
+        for name, speak in self._recalls:
+            if not (call.skip and name in call.skip) and (reply := speak(call, found, record, now)) is not None:
                 return reply
         return None
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from guardproxy.core.steps import Join, Landed, Step
+from guardproxy.core.steps import Fetch, Fetched, Join, Landed, Step
 from guardproxy.core.values import Fault, Reply
 from guardproxy.flow import refusals
 from guardproxy.openai.fields import kept
@@ -48,6 +48,14 @@ def joined(
         if type(came) is Reply and (last or came.sent or is_shared(came)):
             return now, _told(came, flight, record)
     return now, None
+
+
+def fetched(call: Call, rules: Rules, record: Record) -> Generator[Step, Fetched, tuple[float, Reply | None]]:
+    """What another proxy has been told; no reply where none has, or nobody can say."""
+    fetched = yield Fetch(call)
+    if fetched.found is None:
+        return fetched.at, None
+    return fetched.at, rules.recall(call, fetched.found, record, fetched.at)
 
 
 def is_due(call: Call, rules: Rules, now: float) -> bool:

@@ -1,11 +1,13 @@
 """The story of one call, told without doing any of it.
 
-A story is a generator: it yields what is to be done next (`Ask`, `Pause`, `Join`) and is sent what came of it.  It does
+A story is a generator: it yields what is to be done next (`Ask`, `Join`, …) and is sent what came of it.  It does
 no I/O and reads no clock, so that a test can tell it any story at all; `net.perform` is the only place that ever
 waits.  Read from `story` downwards.
 
     admitted ─► asked already? ─► join ─► what came of it is good enough ─► reply
            │                        └► it is not, for the first time ─► back to the question
+           ▼
+    another proxy knows it? ─► reply
            ▼
     somebody permits? ─► ask ─► accepted ─────────────► reply ─► settled, told to all who have joined
            │      ▲        │ └► not accepted ─► wait, ask again with a note
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step, Weigh
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
-from guardproxy.flow.share import joined
+from guardproxy.flow.share import fetched, joined
 from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
 
@@ -49,10 +51,13 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
                 return reply
         flight = record.flight = rules.flights.lead(call.flight, record)
     try:
-        pursuit = _Pursuit(call, rules, record, now)
-        reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
+        if record.wanted and rules.far:
+            now, reply = yield from fetched(call, rules, record)
+        if reply is None:
+            pursuit = _Pursuit(call, rules, record, now)
+            reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
+            rules.settle(call, reply, record, pursuit.now)
         record.reply = reply
-        rules.settle(call, reply, record, pursuit.now)
         return reply
     finally:
         if flight is not None:

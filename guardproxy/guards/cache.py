@@ -27,7 +27,7 @@ from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
 from guardproxy.openai.identity import Identity
-from guardproxy.openai.keeping import Kept, keep, show
+from guardproxy.openai.keeping import Kept, keep, show, unpack
 from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class Cache(Guard):
 
     name = "cache"
 
-    def __init__(self, settings: Settings, places: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, places: Mapping[str, str] | None = None, epoch: float = 0.0) -> None:
         self.settings = settings
+        self._epoch = epoch
         self._shadow = settings.enabled == "shadow"
         self._revalidate = settings.stale_while_revalidate_seconds
         linger = max(settings.stale_if_error_seconds, self._revalidate)
@@ -139,6 +140,23 @@ class Cache(Guard):
                 return _told(reply, entry, record, now)
         return None
 
+    def recall(self, call: Call, found: bytes, record: Record, now: float) -> Reply | None:
+        """What another proxy has kept: it is kept here too for the rest of its time, and shown if it will do."""
+        if (read := unpack(found)) is None or self._shadow:
+            return None
+        value, stored, expires = read[0], min(read[1] - self._epoch, now), read[2] - self._epoch
+        if stored <= self._purged or expires <= now:
+            return None
+        self.entries.put(call.key, value, len(call.key) + value.weight, stored, expires)
+        entry = self.entries.get(call.key, now)
+        asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
+        if entry is None or not asks.takes(now - stored, entry.expires - now):
+            return None
+        reply = self._shown(entry, call, record, now)
+        if reply is not None:
+            record.cache += "; detail=shared"
+        return reply
+
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
         target = record.target
@@ -150,6 +168,8 @@ class Cache(Guard):
         value = keep(call, reply, target, record.json)
         if self.entries.put(key, value, len(key) + value.weight, now) and not self._shadow:
             record.cache += "; stored"
+        if key is call.key:
+            record.kept = (value, now, now + self.settings.ttl_seconds)
 
     def tick(self, now: float) -> Iterable[News]:
         """Sweep what has expired, a slice at a time, every `cleanup_interval` seconds."""
@@ -230,6 +250,7 @@ class Cache(Guard):
             return _not_cached(call.dialect, record)
         if how == "fwd=miss" and self.settings.single_flight and asks.max_age:
             call.flight = self._flight(call)
+        record.wanted = how == "fwd=miss"
         return call
 
     def _flight(self, call: Call) -> bytes:
@@ -273,7 +294,7 @@ def _not_cached(dialect: Dialect, record: Record) -> Reply:
 
 
 def _build(settings: Settings, parts: Parts) -> Cache:
-    return Cache(settings, {name: upstream.url for name, upstream in parts.config.upstreams.items()})
+    return Cache(settings, {name: upstream.url for name, upstream in parts.config.upstreams.items()}, parts.epoch)
 
 
 SPEC = Spec("cache", "cache", 30, _build)

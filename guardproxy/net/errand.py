@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from guardproxy.core.steps import Ask
     from guardproxy.core.values import Headers, Outcome, Record
     from guardproxy.net.exchange import Body, Exchange, Sink
+    from guardproxy.net.far import Far
     from guardproxy.net.outlet import Outlet
     from guardproxy.net.scales import Scales
     from guardproxy.net.upstream import Upstream
@@ -53,6 +54,8 @@ class Roads:
     bounds: Bounds
     loop: asyncio.AbstractEventLoop
     scales: Scales
+    far: Far | None = None
+    """The store that several proxies share, where they share answers."""
 
 
 @final

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.steps import Ask, Join, Landed, Pause, Weigh
+from guardproxy.core.steps import Ask, Fetch, Fetched, Join, Landed, Pause, Weigh
 from guardproxy.core.values import Reply
 from guardproxy.flow.read import error
 from guardproxy.flow.story import story
@@ -27,12 +27,13 @@ from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from guardproxy.core.values import Call, Outcome, Record
     from guardproxy.flow.rules import Rules
     from guardproxy.flow.story import Story
     from guardproxy.net.clocks import Timeouts
+    from guardproxy.net.far import Far
     from guardproxy.net.outlet import Outlet
     from guardproxy.net.upstream import Upstream
 
@@ -53,8 +54,9 @@ class Performer:
         bounds: Bounds,
         loop: asyncio.AbstractEventLoop,
         scales: Scales | None = None,
+        far: Far | None = None,
     ) -> None:
-        self.roads = Roads(upstreams, timeouts, bounds, loop, Scales(loop) if scales is None else scales)
+        self.roads = Roads(upstreams, timeouts, bounds, loop, Scales(loop) if scales is None else scales, far)
 
     def begin(
         self,
@@ -128,7 +130,7 @@ class Performance:
             elif type(step) is Pause:
                 self._timer = self._roads.loop.call_later(step.seconds, self._woken)
             else:
-                self._task = self._roads.loop.create_task(self._join(step) if type(step) is Join else self._weigh(step))
+                self._task = self._roads.loop.create_task(self._waited(step))
         except StopIteration as end:
             self._end(end.value)
         except Exception as mistake:  # noqa: BLE001 -- ours: the caller gets an answer and the operator hears of it
@@ -140,11 +142,25 @@ class Performance:
         self._timer = None
         self._tell(self._roads.loop.time())
 
+    def _waited(self, step: Join | Fetch | Weigh) -> Coroutine[Any, Any, None]:
+        if type(step) is Join:
+            return self._join(step)
+        return self._fetch(step) if type(step) is Fetch else self._weigh(step)
+
     async def _weigh(self, weigh: Weigh) -> None:
         """Have something judged off the loop."""
         weigh.answer = await self._roads.scales.weigh(weigh.question, weigh.until)
         self._task = None
         self._tell(self._roads.loop.time())
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        """Look into the store that several proxies share; others may join meanwhile."""
+        roads = self._roads
+        if self._record.flight is not None:
+            self._record.flight.pilot = self._outlet
+        found = None if roads.far is None else await roads.far.fetch(fetch.call)
+        self._task = None
+        self._tell(Fetched(roads.loop.time(), found))
 
     async def _join(self, join: Join) -> None:
         """Listen to what another caller has asked for; the last one to leave ends it."""
@@ -204,6 +220,8 @@ class Performance:
         self._telling.close()
 
     def _over(self) -> None:
+        if self._roads.far is not None and self._call.key:
+            self._roads.far.finish(self._call, self._record)
         self._errand = self._hold = None
         self._told(self._record)
         self._outlet.finish()

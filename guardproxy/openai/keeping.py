@@ -1,8 +1,8 @@
 """An answer that is kept, and how it is shown again.
 
-Here belongs the one form in which an answer is kept, whoever asked for it, and its making over for a caller who wants
-the other kind: a stream where it came whole, one body where it came as a stream, other options of a stream.  For a
-caller who wants the same kind it is the same bytes.
+Here belongs the one form in which an answer is kept, whoever asked for it, its writing down, and its making over for a
+caller who wants the other kind: a stream where it came whole, one body where it came as a stream, other options of a
+stream.  For a caller who wants the same kind it is the same bytes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.values import Answer, Reply
+from guardproxy.core.values import Answer, Reply, Target
 from guardproxy.openai.fields import kept
 from guardproxy.openai.request import wants_usage
-from guardproxy.openai.strict import loads
+from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Call, Headers, Target
+    from guardproxy.core.values import Call, Headers
 
 OVERHEAD = 700
 """Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
@@ -59,6 +59,27 @@ def show(value: Kept, call: Call, source: str) -> Reply | None:
         return None
     headers, body = made
     return Reply(200, body, headers, source=source, events=call.stream)
+
+
+def pack(value: Kept, stored: float, expires: float) -> bytes:
+    """Write it down for another process; *stored* and *expires* are times of day."""
+    target = value.target
+    where = [target.upstream, target.model, target.mode, target.moved_from, target.reason]
+    head = [stored, expires, value.block.decode("latin-1"), value.events, value.options, value.json, where]
+    return dumps(head) + b"\n" + value.body
+
+
+def unpack(text: bytes) -> tuple[Kept, float, float] | None:
+    """Read what was written down; None where it cannot be read."""
+    head, newline, body = text.partition(b"\n")
+    try:
+        stored, expires, block, events, options, json, where = loads(head)
+        upstream, model, mode, moved_from, reason = where
+        target = Target(upstream, model, mode, moved_from=moved_from, reason=reason)
+        value = Kept(block.encode("latin-1"), body, bool(events), options, target, json)
+        return (value, float(stored), float(expires)) if newline else None
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _options(call: Call) -> Any:

@@ -65,6 +65,18 @@ class Gauges:
     """Reloads that were not; never falls."""
     configured: float = 0.0
     """When the configuration in force was taken over, in seconds since 1970."""
+    shared_up: bool = False
+    """Whether there is a shared store that is waited for."""
+    shared_hits: int = 0
+    """Since start; never falls."""
+    shared_misses: int = 0
+    """Since start; never falls."""
+    shared_failures: int = 0
+    """Since start; never falls."""
+    shared_writes: int = 0
+    """Since start; never falls."""
+    shared_unwritten: int = 0
+    """Since start; never falls."""
     webhook_failures: int = 0
     """Since start; never falls."""
     log_dropped: int = 0
@@ -91,6 +103,12 @@ _PLAIN = (
     ),
     ("guardproxy_config_last_reload_successful", "reloaded", "Whether the last reload was taken over"),
     ("guardproxy_config_last_reload_success_timestamp_seconds", "configured", "When the configuration was taken over"),
+    ("guardproxy_shared_store_up", "shared_up", "Whether the shared store is there and in time"),
+    ("guardproxy_shared_hits_total", "shared_hits", "Answers found in the shared store"),
+    ("guardproxy_shared_misses_total", "shared_misses", "Answers looked for in the shared store in vain"),
+    ("guardproxy_shared_failures_total", "shared_failures", "Times that the shared store did not answer in time"),
+    ("guardproxy_shared_writes_total", "shared_writes", "Answers given to the shared store"),
+    ("guardproxy_shared_unwritten_total", "shared_unwritten", "Answers that the shared store did not take"),
     ("guardproxy_webhook_failures_total", "webhook_failures", "Alerts that could not be delivered"),
     ("guardproxy_log_lines_dropped_total", "log_dropped", "Log lines that nobody took"),
 )

@@ -118,7 +118,6 @@ def test_what_is_wrong_is_said(text, said):
 @pytest.mark.parametrize(
     "text, path",
     [
-        ("shared: {url: redis://h}", "shared.url"),
         ("shared: {state: true}", "shared.state"),
         ("circuit_breaker: {enabled: shadow}", "circuit_breaker.enabled"),
     ],
@@ -134,6 +133,13 @@ def test_what_works_is_not_refused():
     loads("upstreams: {q: {url: http://h, structured_output: response_format, capabilities: []}}", env={})
     loads("downshift: {scope: upstream}\nupstreams: {q: {url: http://h, capabilities: [vision, context=8192]}}", env={})
     loads("shared: {url: null, state: false}\ncache: {stale_while_revalidate_seconds: 5s, enabled: shadow}", env={})
+
+
+def test_a_shared_store_needs_a_secret():
+    """Nobody may believe what anybody could have written."""
+    with pytest.raises(Invalid, match=r"shared.url: needs `secret`"):
+        loads("shared: {url: redis://h}", env={})
+    loads("shared: {url: rediss+cluster://h:1, secret: s}", env={})
 
 
 def test_one_mistake_is_not_reported_as_another():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from guardproxy.core.steps import Join, Landed
-from guardproxy.core.values import Fault, Kind, Relayed, Reply
+from guardproxy.core.steps import Fetch, Fetched, Join, Landed
+from guardproxy.core.values import Fault, Kind, Record, Relayed, Reply, Target
 from guardproxy.guards.cache import Settings
+from guardproxy.openai.keeping import Kept, pack
 from tests.flow.playbook import GUARDED, House, ask, broke, code, play, refused, said
 
 OTHER = b'{"model":"creative","messages":[],"seed":1}'
@@ -201,3 +202,57 @@ def test_a_try_elsewhere_is_the_same_flight():
     play_on = finish(leader, said(2.0))
     assert play_on.status == 200
     assert play(house.begin(OTHER, now=3.0)[0], (ask("mistral"), said(4.0))).status == 200
+
+
+def test_another_proxy_is_asked_first():
+    """Where there is a far store a miss looks there before any model is asked, and only a miss does."""
+    house = House()
+    house.rules.far = True
+    telling, step, record = begin(house)
+    assert isinstance(step, Fetch)
+    assert telling.send(Fetched(2.0, None)) == ask("llama")
+    finish(telling, said(3.0))
+    assert record.kept is not None
+    assert record.attempts[0].started == 2.0
+    _, step, _ = begin(house, headers=[("Cache-Control", "no-cache")])
+    assert step == ask("llama")
+
+
+def test_what_another_proxy_was_told():
+    """It is a hit, kept here for the rest of its time; whoever has joined is told too."""
+    house = House()
+    house.rules.far = True
+    telling, _, _ = begin(house, now=100.0)
+    telling.send(Fetched(100.0, None))
+    with pytest.raises(StopIteration):
+        telling.send(said(101.0, "hi"))
+    known = house.cache.entries._entries.copy().popitem()[1].value
+    other = House()
+    other.rules.far = True
+    leader, _, led = begin(other, now=200.0)
+    follower, _, _ = begin(other, now=200.0)
+    listener = Silent()
+    led.flight.join(listener)
+    reply = finish(leader, Fetched(201.0, pack(known, 101.0, 701.0)))
+    assert (reply.source, led.cache, led.age) == ("cache", "hit; ttl=500; detail=shared", 100)
+    assert listener.heard == [reply]
+    assert finish(follower, Landed(201.0, reply)).body == reply.body
+    again = other.admit(Record(210.0), b'{"model":"creative","messages":[]}', now=210.0)
+    assert isinstance(again, Reply)
+
+
+@pytest.mark.parametrize("found", [b"", b"nonsense", "expired", "purged"])
+def test_what_is_of_no_use(found):
+    """What cannot be read, has expired or was to be forgotten is not there: the model is asked."""
+    house = House()
+    house.rules.far = True
+    kept = Kept(b"HTTP/1.1 200 OK\r\n", b"{}", False, None, Target("llama", "llama-id", "creative"), "")
+    if found == "expired":
+        found = pack(kept, 0.0, 150.0)
+    elif found == "purged":
+        house.cache.purge(None, 150.0)
+        found = pack(kept, 140.0, 700.0)
+    telling, _, record = begin(house, now=200.0)
+    assert telling.send(Fetched(200.0, found)) == ask("llama")
+    assert record.cache == "fwd=miss"
+    telling.close()

@@ -1,0 +1,1 @@
+"""Stores that several proxies share: each file is one, and exports `SPEC`."""

@@ -1,0 +1,258 @@
+"""Several proxies, one store: what one has been told the others know, and nobody needs the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.app.stand import Stand
+from tests.stores.server import Redis
+
+SECRET = "between-us"
+STORED = "guardproxy; fwd=miss; stored"
+
+
+def sharing(redis, **more):
+    """Settings of a proxy that uses *redis*; times are long, for the machine may be loaded."""
+    return {"shared": {"url": redis.url, "secret": SECRET, "timeout": 2, **more}, "retry": {"attempts": 0}}
+
+
+@pytest.fixture
+async def redis(needs):
+    needs("redis-server")
+    async with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+async def pair(make, redis):
+    """Two proxies in front of the same models, and one store."""
+    one = await make(sharing(redis))
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({**sharing(redis), "upstreams": where})
+    await well(one)
+    await well(other)
+    for sim in one.sims.values():
+        await sim.idle()
+        sim.memory.forget()
+    return one, other
+
+
+async def well(stand):
+    await stand.until(lambda: stand.proxy.house.far.trust.well, 20)
+
+
+async def written(stand, many=1):
+    await stand.until(lambda: stand.proxy.house.far.writes >= many)
+
+
+def status(answer):
+    return answer.headers.get("Cache-Status")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_one_was_told_the_other_knows(pair, stream):
+    """The same bytes; and it is in its own memory from then on."""
+    one, other = pair
+    first = await one.chat(stream=stream)
+    await written(one)
+    second = await other.chat(stream=stream)
+    assert status(second).startswith("guardproxy; hit; ttl=")
+    assert status(second).endswith("; detail=shared")
+    assert (second.body, second.headers["X-Guardproxy-Upstream"]) == (first.body, "llama")
+    third = await other.chat(stream=stream)
+    assert status(third).startswith("guardproxy; hit; ttl=")
+    assert "shared" not in status(third)
+    assert one.asked("llama") == 1
+    metrics = await other.metrics()
+    assert (metrics["cache_hits_total"], metrics["cache_misses_total"]) == (2, 0)
+    assert metrics["guardproxy_shared_hits_total"] == 1
+
+
+async def test_either_kind_of_caller(pair):
+    """What one was told whole, the other tells as a stream."""
+    one, other = pair
+    whole = await one.chat()
+    await written(one)
+    assert (await other.chat(stream=True)).said == whole.content
+    assert one.asked("llama") == 1
+
+
+async def test_one_question_for_all_of_them(pair):
+    """Two proxies are asked the same at once: the model is asked once."""
+    one, other = pair
+    one.sims["llama"].faults = "latency=0.5"
+    answers = await asyncio.gather(*(stand.chat() for stand in (one, other) for _ in range(5)))
+    assert {answer.body for answer in answers} == {answers[0].body}
+    assert one.asked("llama") == 1
+
+
+async def test_a_failed_question_is_asked_by_the_next(pair):
+    """The proxy that asked got an error: it frees its claim at once, and the other tries."""
+    one, other = pair
+    one.sims["llama"].faults = "latency=0.3,status=500,times=1"
+    never = {"X-Guardproxy-Downshift": "never"}
+    first = asyncio.ensure_future(one.chat(headers=never))
+    await one.until(lambda: one.asked("llama") == 1)
+    second = await other.chat(headers=never)
+    assert ((await first).status, second.status) == (500, 200)
+    assert one.asked("llama") == 2
+
+
+async def test_tenants_share_nothing(pair):
+    """Across proxies neither."""
+    one, other = pair
+    await one.chat(headers={"Authorization": "Bearer a"})
+    await written(one)
+    assert status(await other.chat(headers={"Authorization": "Bearer b"})) == STORED
+    assert status(await other.chat(headers={"Authorization": "Bearer a"})).endswith("detail=shared")
+
+
+async def test_a_purge_reaches_all(pair):
+    """What an operator has dropped at one proxy is gone at the other and in the store."""
+    one, other = pair
+    await one.chat()
+    await written(one)
+    await other.chat()
+    answer = await one.ask("DELETE", "/guard/cache?model=llama", admin=True)
+    assert answer.json() == {"dropped": 1, "everywhere": True}
+
+    async def gone():
+        return (await other.state())["cache"]["size"] == 0
+
+    await other.until_that(gone)
+    assert status(await other.chat()) == STORED
+    assert one.asked("llama") == 2
+
+
+async def test_a_purge_that_was_not_heard(pair):
+    """A proxy that missed the message finds out at its next question."""
+    one, other = pair
+    far = other.proxy.house.far
+    for task in list(far._tasks):
+        if "_listen" in repr(task):
+            task.cancel()
+    await one.chat()
+    await written(one)
+    await one.ask("DELETE", "/guard/cache", admin=True)
+    assert far._purges == {}
+    assert status(await other.chat()) == "guardproxy; fwd=miss"  # it was asked before this proxy knew
+    assert far._purges == {"*": 1}
+    await asyncio.sleep(0.01)
+    assert status(await other.chat()) == STORED
+
+
+async def test_nobody_can_forge_an_answer(pair, redis):
+    """What somebody else has written into the store is not there; what lies in it names nothing."""
+    one, other = pair
+    first = await one.chat("a secret rose", headers={"Authorization": "Bearer sesame"})
+    await written(one)
+    async with redis.client() as client:
+        names = [name async for name in client.scan_iter("guardproxy:a:*")]
+        assert len(names) == 1
+        value = await client.get(names[0])
+        assert value.startswith(b"GP\x01")
+        assert b"sesame" not in names[0] + value
+        await client.set(names[0], value.replace(value[-20:], b"\0" * 20))
+    again = await other.chat("a secret rose", headers={"Authorization": "Bearer sesame"})
+    assert status(again) == STORED
+    assert again.body != first.body
+
+
+async def test_another_secret(make, redis):
+    """Proxies that do not know the same secret share nothing and do not disturb each other."""
+    one = await make(sharing(redis))
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({"shared": {"url": redis.url, "secret": "another", "timeout": 2}, "upstreams": where})
+    await well(one)
+    await well(other)
+    await one.chat()
+    await written(one)
+    assert status(await other.chat()) == STORED
+    assert status(await one.chat()).startswith("guardproxy; hit")
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+async def test_the_store_dies(make, redis, how):
+    """One call waits for it for at most `shared.timeout`; after that none does, and all are answered."""
+    stand = await make(sharing(redis, timeout=0.5))
+    await well(stand)
+    getattr(redis, how)()
+    begun = time.monotonic()
+    assert status(await stand.chat("0")) == STORED
+    assert time.monotonic() - begun < 4
+    far = stand.proxy.house.far
+    assert not far.trust.well
+    failures, fetched = far.trust.failures, far.misses
+    for number in range(1, 6):
+        assert status(await stand.chat(str(number))) == STORED
+    assert far.misses == fetched
+    assert far.trust.failures <= failures + 1  # the keeper's own
+    assert await stand.metric("guardproxy_shared_store_up") == 0
+    assert any(line["msg"].startswith("the shared store is away") for line in stand.log())
+    if how == "pause":
+        redis.go_on()
+        await well(stand)
+        assert await stand.metric("guardproxy_shared_store_up") == 1
+        await stand.chat("again")
+        await written(stand)
+
+
+async def test_the_store_comes_up_later(make, needs):
+    """A proxy starts without its store, and finds it when it is there."""
+    needs("redis-server")
+    redis = Redis()
+    stand = await make(sharing(redis))
+    assert status(await stand.chat()) == STORED
+    assert not stand.proxy.house.far.trust.well
+    async with redis:
+        await well(stand)
+        await stand.chat("other")
+        await written(stand)
+
+
+async def test_the_store_is_full(make, needs):
+    """What it does not take is not there; what it has is still found."""
+    needs("redis-server")
+    async with Redis("--maxmemory-policy", "noeviction") as redis:
+        stand = await make(sharing(redis))
+        await well(stand)
+        await stand.chat("early")
+        await written(stand)
+        async with redis.client() as client:
+            await client.config_set("maxmemory", "1kb")
+        assert status(await stand.chat("late", stream=True)) == "guardproxy; fwd=miss"
+        far = stand.proxy.house.far
+        await stand.until(lambda: far.unwritten == 1)
+        assert far.trust.well
+        stand.proxy.house.cache.purge()
+        await asyncio.sleep(0.005)
+        assert status(await stand.chat("early", stream=True)).endswith("detail=shared")
+
+
+async def test_only_what_is_asked_for(make, redis):
+    """`shared.cache: false`: nothing is looked for and nothing written."""
+    stand = await make(sharing(redis, cache=False))
+    await well(stand)
+    await stand.chat()
+    async with redis.client() as client:
+        assert await client.keys("*") == []
+
+
+async def test_what_is_not_looked_for(pair):
+    """A caller who wants it fresh, or kept nowhere, is not answered by another proxy either."""
+    one, other = pair
+    await one.chat()
+    await written(one)
+    for directive in ("no-cache", "no-store", "max-age=0"):
+        answer = await other.chat(headers={"Cache-Control": directive})
+        assert "hit" not in status(answer), directive
+    assert status(await other.chat(headers={"Cache-Control": "max-age=500"})).startswith("guardproxy; hit")
+
+
+async def test_off_costs_nothing(stand: Stand):
+    """Without a url there is no store, no task and no step."""
+    assert stand.proxy.house.far is None
+    assert not stand.proxy.house.rules.far

@@ -1,0 +1,129 @@
+"""Each wish, put to a real Redis: alone, over TLS, and as a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from guardproxy.core.store import Access, Unreachable
+from guardproxy.stores.redis import SPEC
+from tests.stores.server import Redis, certificate, free_port
+
+
+async def until(true, seconds=20.0):
+    """Wait for something to become true that has to be asked for."""
+    deadline = time.monotonic() + seconds
+    while not await true():
+        assert time.monotonic() < deadline, "it did not become true in time"
+        await asyncio.sleep(0.02)
+
+
+async def informed(client):
+    return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
+
+
+@pytest.fixture(params=["alone", "tls", "cluster"])
+async def store(request, needs, tmp_path):
+    needs("redis-server")
+    ca_file = None
+    options: tuple[str, ...] = ()
+    if request.param == "tls":
+        needs("openssl")
+        cert, key = certificate(tmp_path)
+        ca_file = str(cert)
+        options = ("--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+        options = (*options, "--tls-ca-cert-file", str(cert))
+    if request.param == "cluster":
+        options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    async with Redis(*options, tls=request.param == "tls") as redis:
+        url = redis.url
+        if request.param == "cluster":
+            client = redis.client()
+            await client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            await until(lambda: informed(client))
+            await client.aclose()
+            url = url.replace("redis://", "redis+cluster://")
+        store = SPEC.build(Access(url, 5.0, ca_file))
+        yield store
+        await store.close()
+
+
+async def test_values(store):
+    """What is put is found, for as long as it was put."""
+    assert await store.get("a", "counts", ("x", "y")) == (None, [0, 0])
+    await store.put("a", b"\x00\xff", 60.0)
+    assert await store.get("a", "counts", ("x",)) == (b"\x00\xff", [0])
+    await store.put("a", b"short", 0.05)
+
+    async def gone():
+        return (await store.get("a", "counts", ("x",)))[0] is None
+
+    await until(gone)
+
+
+async def test_counts(store):
+    """A count goes up by one for everybody."""
+    assert [await store.count("counts", "x") for _ in range(3)] == [1, 2, 3]
+    assert await store.get("a", "counts", ("y", "x")) == (None, [0, 3])
+
+
+async def test_claims(store):
+    """One has it; another has it once it is freed or has ended; only its owner can renew and free it."""
+    assert await store.claim("c", b"one", 60.0)
+    assert not await store.claim("c", b"two", 60.0)
+    assert not await store.renew("c", b"two", 60.0)
+    await store.free("c", b"two")
+    assert not await store.claim("c", b"two", 60.0)
+    assert await store.renew("c", b"one", 60.0)
+    await store.free("c", b"one")
+    assert await store.claim("c", b"two", 0.05)
+    await until(lambda: store.claim("c", b"three", 60.0))
+
+
+async def test_messages(store):
+    """Whoever listens hears what is published afterwards."""
+    ready, heard = asyncio.Event(), asyncio.Queue[bytes]()
+    listening = asyncio.ensure_future(store.listen("news", ready.set, heard.put_nowait))
+    async with asyncio.timeout(10):
+        await ready.wait()
+        await store.publish("news", b"one")
+        await store.publish("other", b"not for us")
+        await store.publish("news", b"two")
+        assert [await heard.get(), await heard.get()] == [b"one", b"two"]
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await store.ping()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}", "redis+cluster://127.0.0.1:{}", "valkey://127.0.0.1:{}"])
+async def test_nobody_there(url):
+    """One kind of error, whatever is asked."""
+    store = SPEC.build(Access(url.format(free_port()), 1.0))
+    for asked in (
+        store.get("a", "b", ("c",)),
+        store.put("a", b"", 1.0),
+        store.claim("a", b"", 1.0),
+        store.renew("a", b"", 1.0),
+        store.free("a", b""),
+        store.count("a", "b"),
+        store.publish("a", b""),
+        store.listen("a", lambda: None, lambda _: None),
+        store.ping(),
+    ):
+        with pytest.raises(Unreachable):
+            await asked
+    await store.close()
+
+
+async def test_the_wrong_certificate(needs, tmp_path):
+    """A store that cannot prove who it is is not there."""
+    needs("redis-server", "openssl")
+    cert, key = certificate(tmp_path)
+    options = ("--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    async with Redis(*options, "--tls-ca-cert-file", str(cert), tls=True) as redis:
+        store = SPEC.build(Access(redis.url, 5.0))
+        with pytest.raises(Unreachable):
+            await store.ping()
+        await store.close()
