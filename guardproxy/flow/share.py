@@ -16,7 +16,7 @@ leads and who is told is `core.flights`'.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.steps import Fetch, Fetched, Join, Landed, Step
 from guardproxy.core.values import Fault, Reply
@@ -33,7 +33,20 @@ _OWN_LUCK = frozenset((408, 425, 429))
 _SHARED = frozenset(("upstream", "cache", "stale"))
 
 
-def joined(
+def shared(call: Call, rules: Rules, record: Record, now: float) -> Generator[Step, Any, tuple[float, Reply | None]]:
+    """What somebody else asks, or another proxy knows; no reply where the call has to ask, with the time by then."""
+    if call.flight:
+        if rules.flights.find(call.flight) is not None:
+            now, reply = yield from _joined(call, rules.flights, record, now)
+            if reply is not None:
+                return now, reply
+        record.flight = rules.flights.lead(call.flight, record)
+    if record.wanted and rules.far:
+        return (yield from _fetched(call, rules, record))
+    return now, None
+
+
+def _joined(
     call: Call, flights: Flights, record: Record, now: float
 ) -> Generator[Step, Landed, tuple[float, Reply | None]]:
     """Join whoever asks what *call* asks; no reply where nobody does any more, so that it has to ask itself."""
@@ -50,7 +63,7 @@ def joined(
     return now, None
 
 
-def fetched(call: Call, rules: Rules, record: Record) -> Generator[Step, Fetched, tuple[float, Reply | None]]:
+def _fetched(call: Call, rules: Rules, record: Record) -> Generator[Step, Fetched, tuple[float, Reply | None]]:
     """What another proxy has been told; no reply where none has, or nobody can say."""
     fetched = yield Fetch(call)
     if fetched.found is None:

@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 from guardproxy.core.steps import Pause, Step, Weigh
 from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
-from guardproxy.flow.share import fetched, joined
+from guardproxy.flow.share import shared
 from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
-    from guardproxy.core.flights import Flight
     from guardproxy.core.values import Call, Outcome, Record, Target
     from guardproxy.flow.rules import Rules
 
@@ -41,18 +40,10 @@ Story: TypeAlias = Generator[Step, Any, T]
 def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
     """Ask until an answer is accepted or nobody is left to ask, then settle."""
     record.call = call
-    flight: Flight | None = None
     reply: Reply | None = None
-    if call.flight:
-        if rules.flights.find(call.flight) is not None:
-            now, reply = yield from joined(call, rules.flights, record, now)
-            if reply is not None:
-                record.reply = reply
-                return reply
-        flight = record.flight = rules.flights.lead(call.flight, record)
     try:
-        if record.wanted and rules.far:
-            now, reply = yield from fetched(call, rules, record)
+        if call.flight or record.wanted:
+            now, reply = yield from shared(call, rules, record, now)
         if reply is None:
             pursuit = _Pursuit(call, rules, record, now)
             reply = yield from (pursuit.guarded() if call.dialect is not None else pursuit.relayed())
@@ -60,7 +51,7 @@ def story(call: Call, rules: Rules, record: Record, now: float) -> Story[Reply]:
         record.reply = reply
         return reply
     finally:
-        if flight is not None:
+        if (flight := record.flight) is not None:
             record.flight = None  # they hold each other
             flight.end(reply)
 

@@ -152,18 +152,16 @@ class Cache(Guard):
         asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
         if entry is None or not asks.takes(now - stored, entry.expires - now):
             return None
-        reply = self._shown(entry, call, record, now)
-        if reply is not None:
+        if (reply := self._shown(entry, call, record, now)) is not None:
             record.cache += "; detail=shared"
         return reply
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
         target = record.target
-        if not call.key or not reply.keepable or reply.status != 200 or target is None:
+        late = record.started <= self._purged  # asked before all was to be forgotten: it may be what was meant
+        if not call.key or not reply.keepable or reply.status != 200 or target is None or late:
             return
-        if record.started <= self._purged:
-            return  # it was asked before somebody wanted everything forgotten: it may be what he meant
         key = call.key if target is call.targets[0] else self.key(call, target)
         value = keep(call, reply, target, record.json)
         if self.entries.put(key, value, len(key) + value.weight, now) and not self._shadow:
