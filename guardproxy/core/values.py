@@ -46,6 +46,8 @@ Headers = list[tuple[bytes, bytes]]
 class Kind(Enum):
     """What the end of an attempt says about the upstream; decided once, read by every guard."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a call of a function in Python
+
     SUCCESS = "success"
     FAILURE = "failure"
     """It broke: counts against the circuit."""

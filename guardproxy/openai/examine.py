@@ -45,7 +45,10 @@ def examine(upstream: str, answer: Answer, language: Language) -> Answer | Fault
 def finished(doc: Any) -> bool:
     """Whether every choice of the completion *doc* ended of itself."""
     choices = doc.get("choices") if isinstance(doc, dict) else None
-    return bool(choices) and all(isinstance(c, dict) and c.get("finish_reason") in ENDED for c in choices or ())
+    for choice in choices or ():  # loops here and below: a generator costs more than what it looks at
+        if not isinstance(choice, dict) or choice.get("finish_reason") not in ENDED:
+            return False
+    return bool(choices)
 
 
 def ended(doc: Any) -> bool:
@@ -60,8 +63,9 @@ def choices_flaw(doc: Any) -> str | None:
     choices = doc.get("choices")
     if not isinstance(choices, list) or not choices:
         return "answered without choices"
-    if not all(isinstance(choice, dict) for choice in choices):
-        return "answered with choices that are no objects"
+    for choice in choices:
+        if not isinstance(choice, dict):
+            return "answered with choices that are no objects"
     return None
 
 
@@ -115,8 +119,8 @@ def _error(answer: Answer, status: int, doc: Any, plain: bytes, language: Langua
 
 def _plain(answer: Answer) -> bytes | None:
     """The body without its content coding; None where that cannot be had, `_BOMB` where it would be too large."""
-    coding = (value(answer.headers, b"content-encoding") or b"identity").strip().lower()
-    if coding == b"identity":
+    given = value(answer.headers, b"content-encoding")
+    if given is None or (coding := given.strip().lower()) in (b"", b"identity"):
         return answer.body
     if coding not in (b"gzip", b"x-gzip", b"deflate"):
         return None

@@ -19,6 +19,7 @@ from guardproxy.openai.strict import loads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_FIELDS = frozenset(("response_format", "structured_outputs", "guided_json", "json_schema"))
 __all__ = ["Wanted", "flat_tools", "in_format", "in_text", "tools", "wanted"]
 
 
@@ -28,6 +29,8 @@ def wanted(doc: dict[str, Any]) -> Wanted | None:
     Where it asks in several ways the first of these counts: ``response_format``, ``structured_outputs.json``,
     ``guided_json``, ``json_schema``.
     """
+    if _FIELDS.isdisjoint(doc):
+        return None
     if (found := _response_format(doc.get("response_format"))) is not None:
         return found
     outputs = doc.get("structured_outputs")
@@ -73,6 +76,8 @@ def tools(doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def _functions(doc: dict[str, Any], place: str, find: Callable[[dict[str, Any]], Any]) -> list[tuple[str, str, Any]]:
     found: list[tuple[str, str, Any]] = []
     given = doc.get("tools")
+    if given is None:
+        return found
     for number, tool in enumerate(given if isinstance(given, list) else ()):
         function = find(tool) if isinstance(tool, dict) else None
         name, parameters = (function.get("name"), function.get("parameters")) if isinstance(function, dict) else (0, 0)
