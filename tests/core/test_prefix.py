@@ -263,7 +263,7 @@ def test_no_text_takes_long(text, size):
     prefix = watch(
         {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, {"items": {"type": "integer"}}]}}
     )
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for start in range(0, len(text), size):
         prefix.feed(text[start : start + size])
-    assert time.perf_counter() - begun < 1 + len(text) / size * 2e-5
+    assert time.thread_time() - begun < 1 + len(text) / size * 2e-5

@@ -136,9 +136,9 @@ def test_whatever_comes_is_either_accepted_json_or_nothing(text):
 )  # fmt: skip
 def test_no_text_takes_long(text):
     """Under 50 ms each; half a second is for machines that do something else at the time."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     repair(text, is_object)
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 @pytest.mark.parametrize(
