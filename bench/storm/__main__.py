@@ -66,14 +66,17 @@ def none(_script: Script, models: Models, _folder: Path) -> tuple[str, str, None
     return f"http://127.0.0.1:{models.ports[ILL]}/v1/chat/completions", ILL, None
 
 
-def sglang_router(_script: Script, models: Models, folder: Path) -> tuple[str, str, Running]:
-    """One worker behind it, its own circuit breaker and retries as they are."""
+def sglang_router(script: Script, models: Models, folder: Path) -> tuple[str, str, Running]:
+    """One worker behind it, its own circuit breaker and retries as they are; its times shortened as the script is."""
     program = peers.find(folder.parent / "peers", "sglang-router")
     if program is None:
         raise FileNotFoundError(MISSING)
     port = free_port()
     command = [str(program), "-m", "sglang_router.launch_router"]
     options = ["--worker-urls", f"http://127.0.0.1:{models.ports[ILL]}", "--policy", "round_robin"]
+    times = {"cb-timeout-duration": 60, "cb-window-duration": 120, "health-check-interval": 60}
+    for name, seconds in times.items():
+        options += [f"--{name}-secs", str(max(1, round(seconds * script.unit)))]
     options += ["--log-level", "error", "--prometheus-port", str(free_port()), "--host", "127.0.0.1"]
     run = Running([*command, *options, "--port", str(port)], core=0, log=folder / "log", cwd=ROOT)
     run.wait_for(port, "/v1/models", 90)
@@ -146,7 +149,7 @@ def main() -> int:
         parts = {"storm": text, "machine": machine(), "unit": _unit(script)}
         document = DOCUMENT.read_text()
         for name, part in parts.items():
-            document = table.replaced(document, name, part)
+            document = table.replaced(document, name, part.rstrip() + "\n")
         DOCUMENT.write_text(document)
         PICTURE.write_text(page.picture(script, storms))
     return 0

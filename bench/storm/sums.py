@@ -42,7 +42,7 @@ class Sums:
     proven: float
     """The same from the first attempt that reached the model after its recovery."""
     rush: int
-    """Attempts that reached the model in the busiest tenth of a second after its recovery."""
+    """Attempts that reached the model in the busiest tenth of a second of the two after it was asked first."""
 
 
 def sums(script: Script, told: Sequence[Told], seen: Sequence[Seen]) -> Sums:
@@ -63,7 +63,7 @@ def sums(script: Script, told: Sequence[Told], seen: Sequence[Seen]) -> Sums:
         slowest=seconds[int(len(seconds) * 0.99)] if seconds else 0.0,
         recovery=recovery,
         proven=max(0.0, (recovery or 0.0) - first),
-        rush=_rush(script, seen),
+        rush=_rush(script.well + first, seen),
     )
 
 
@@ -98,7 +98,7 @@ def _first(script: Script, seen: Sequence[Seen]) -> float:
     return 0.0
 
 
-def _rush(script: Script, seen: Sequence[Seen]) -> int:
-    """The most attempts between two looks in the time in which the model is well again and not yet used as before."""
-    after = [one for one in seen if script.well <= one.at <= script.well + 30 * script.unit]
+def _rush(begun: float, seen: Sequence[Seen]) -> int:
+    """The most attempts between two looks within two seconds after *begun*."""
+    after = [one for one in seen if begun - 0.2 <= one.at <= begun + 2.0]
     return max((later.calls[ILL] - one.calls[ILL] for one, later in pairwise(after)), default=0)

@@ -24,6 +24,7 @@ from guardproxy.flow.rules import Retry, Rules
 from guardproxy.guards.breaker import Breaker
 from guardproxy.guards.cache import Cache
 from guardproxy.guards.health import Health
+from guardproxy.guards.load import Load
 from guardproxy.guards.modes import Modes
 from guardproxy.guards.schema import JsonGuard
 from guardproxy.net.far import LATE, Far
@@ -88,6 +89,11 @@ class House:
     def json(self) -> JsonGuard | None:
         """The JSON guard, where it is on."""
         return self.guard(JsonGuard)
+
+    @property
+    def load(self) -> Load | None:
+        """The limits on calls at once, where they are on."""
+        return self.guard(Load)
 
     @property
     def modes(self) -> Modes:

@@ -33,6 +33,7 @@ from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
 from guardproxy.net.server import Server, ServerLimits
+from guardproxy.net.signals import Signals
 from guardproxy.net.webhook import Webhook
 from guardproxy.openai.envelope import envelope
 from guardproxy.telemetry.exposition import exposition, registry_of
@@ -85,7 +86,7 @@ class Proxy:
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
         self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall, bodies=config.debug.bodies), webhook, loop, wall)
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
-        self.prober = self._prober(house)
+        self.prober, self._signals = self._prober(house), self._hears(house)
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
         limits = ServerLimits(
             connections=config.limits.connections,
@@ -112,6 +113,7 @@ class Proxy:
         self.prober.start()
         if self.house.far is not None:
             self.house.far.start()
+        self._signals.start()
         self._ticking = self._loop.create_task(self._tick(), name="tick")
         addresses = {"listen": " ".join(self.app.addresses), "admin": " ".join(self.admin.addresses)}
         self.log.say("info", "ready", version=__version__, config=self.house.loaded.digest, **addresses)
@@ -148,11 +150,14 @@ class Proxy:
         except (OSError, ValueError) as error:
             return [str(error)]
         self.sinks.metrics.know(list(house.upstreams), list(house.config.modes))
-        former, self.prober = self.prober, self._prober(house)
+        former, self.prober = (self.prober, self._signals), self._prober(house)
+        self._signals = self._hears(house)
         self.desk.own = self._own(house, self.prober)
         self.house = self.desk.house = house
-        self._leave(loop.create_task(former.stop()))
+        for one in former:
+            self._leave(loop.create_task(one.stop()))
         self.prober.start()
+        self._signals.start()
         for name, upstream in old.upstreams.items():
             if house.upstreams.get(name) is not upstream:
                 self._leave(loop.create_task(upstream.close()))
@@ -166,6 +171,12 @@ class Proxy:
     def _prober(self, house: House) -> Prober:
         chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
         return Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, self._loop)
+
+    def _hears(self, house: House) -> Signals:
+        load = house.load
+        urls = {} if load is None else {name: upstream.url for name, upstream in house.config.upstreams.items()}
+        heard = (lambda *_: None) if load is None else load.hear_signal
+        return Signals(urls, float(house.config.load.signal_seconds), heard, self._loop)
 
     def _own(self, house: House, prober: Prober) -> Own:
         views = Views(
@@ -218,6 +229,7 @@ class Proxy:
         if self.house.far is not None:
             await self.house.far.close()
         await self.prober.stop()
+        await self._signals.stop()
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)

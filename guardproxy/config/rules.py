@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from guardproxy.config import registry, settings
 from guardproxy.config.places import upstream_url, web_url
-from guardproxy.guards import breaker, cache, health, modes, schema, throttle
+from guardproxy.guards import breaker, cache, health, load, modes, schema, throttle
 from guardproxy.net.clocks import Timeouts
 from guardproxy.openai import needs
 
@@ -210,6 +210,13 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     **{(breaker.Settings, key): rule for key, rule in _CIRCUIT.items()},
     **{(breaker.Override, key): rule for key, rule in _CIRCUIT.items()},
     (throttle.Settings, "max_seconds"): _SPAN,
+    (load.Settings, "floor"): _COUNT,
+    (load.Settings, "ceiling"): _COUNT,
+    (load.Settings, "initial"): _COUNT,
+    (load.Settings, "tolerance"): Rule(above=1, maximum=1000),
+    (load.Settings, "queue"): Rule(minimum=0, maximum=1_000_000),
+    (load.Settings, "queue_seconds"): _SPAN,
+    (load.Settings, "signal_seconds"): _WAIT,
     (cache.Settings, "max_size"): Rule(minimum=1, maximum=1 << 30),
     (cache.Settings, "max_bytes"): Rule(minimum=1, maximum=1 << 50),
     (cache.Settings, "ttl_seconds"): _SPAN,

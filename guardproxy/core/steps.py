@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guardproxy.core.flights import Flight
+    from guardproxy.core.line import Ticket
     from guardproxy.core.values import Call, Fault, Headers, Reply, Target, Verdict
 
 
@@ -42,6 +43,15 @@ class Ask:
 class Pause:
     """Let *seconds* pass; the outcome is what time it is then."""
 
+    seconds: float
+
+
+@final
+@dataclass(slots=True)
+class Stand:
+    """Wait until *ticket* is called, for *seconds* at the most; the outcome is what time it is then."""
+
+    ticket: Ticket
     seconds: float
 
 
@@ -98,4 +108,4 @@ class Fetched:
     """What was kept there, as it was written down; None where nothing was, or the store is away."""
 
 
-Step = Ask | Pause | Join | Weigh | Fetch
+Step = Ask | Pause | Stand | Join | Weigh | Fetch

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from guardproxy.core.dialect import Dialect
+    from guardproxy.core.line import Line
 
 __all__ = [
     "Answer",
@@ -240,6 +241,8 @@ class Refusal:
     """Whether the target may still be asked where nobody else is left."""
     brief: bool = False
     """Whether waiting until then is better than an error, where nobody else is left."""
+    line: Line | None = None
+    """Where to wait for a place, where nobody else is left."""
 
 
 @final

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from guardproxy.core.budget import Budget
     from guardproxy.core.guard import Watcher
+    from guardproxy.core.line import Ticket
     from guardproxy.core.steps import Ask, Weigh
     from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
 
@@ -141,6 +142,26 @@ class Rules:
                 token = _PASSED
             tokens.append(token)
         return tokens
+
+    def redeem(
+        self, target: Target, ticket: Ticket, now: float, skip: frozenset[str] = _NOBODY
+    ) -> tuple[Target, list[Any]] | None:
+        """*target* and its tokens, that of *ticket* among them; None where it has none, or another gate refuses."""
+        if ticket.token is None:
+            return None
+        tokens = self.insist(target, now, skip | {ticket.gate})
+        if type(tokens) is Refusal:
+            return None
+        tokens[next(place for place, (name, _) in enumerate(self._gates) if name == ticket.gate)] = ticket.token
+        ticket.token = None
+        return target, tokens
+
+    def forgo(self, target: Target, ticket: Ticket, now: float) -> None:
+        """Give back what *ticket* got and nobody has redeemed."""
+        if ticket.token is not None:
+            token, ticket.token = ticket.token, None
+            place = next(place for place, (name, _) in enumerate(self._gates) if name == ticket.gate)
+            self._observers[place](target, token, None, now)
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked; changes nothing."""

@@ -21,9 +21,10 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
-from guardproxy.core.steps import Pause, Step, Weigh
-from guardproxy.core.values import Answer, Attempt, Fault, Kind, Refusal, Relayed, Reply, Verdict
+from guardproxy.core.steps import Pause, Stand, Step, Weigh
+from guardproxy.core.values import Answer, Attempt, Fault, Kind, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
+from guardproxy.flow.places import Places
 from guardproxy.flow.share import shared
 from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
@@ -61,8 +62,8 @@ class _Pursuit:
     """What one call has come to so far."""
 
     __slots__ = (
-        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "soon", "turned",
-        "under_way", "until", "unwatched", "waited",
+        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "turned",
+        "under_way", "unwatched", "waited",
     )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
@@ -72,8 +73,7 @@ class _Pursuit:
         self.rules = rules
         self.record = record
         self.now = now
-        self.places = list(call.targets)
-        """Where it may still go, the most wanted first; one that failed goes to the end."""
+        self.places = Places(call.targets)
         self.last: Answer | Fault | None = None
         self.retries = 0
         self.late = False
@@ -83,12 +83,8 @@ class _Pursuit:
         """Whether the last one asked was to stream though the caller does not want events."""
         self.unwatched = False
         """Whether that has been refused, and so nobody reads along any more."""
-        self.until = float("inf")
-        """When the first of those that refused may be asked again."""
-        self.soon = float("inf")
-        """When the first of those may be that refused only for a moment."""
         self.waited = 0.0
-        """Seconds spent on waiting for them."""
+        """Seconds spent on waiting for those that refused only for a moment."""
 
     def relayed(self) -> Story[Reply]:
         """Ask once, guarded by nobody: a path whose meaning is not known here."""
@@ -101,7 +97,8 @@ class _Pursuit:
         """Ask around until something can be answered."""
         record = self.record
         while True:
-            if (chosen := self._choose()) is None:
+            chosen = self._choose() or (yield from self._stood())
+            if chosen is None:
                 if (yield from self._waited()):
                     continue
                 break
@@ -130,37 +127,32 @@ class _Pursuit:
             if not (yield from self._another_try(outcome, target)):
                 break
         return self._rescued() or (
-            refusals.nobody_left(self.call, self.until, self.now, busy=self.soon < float("inf"))
+            refusals.nobody_left(self.call, self.places.until, self.now, busy=self.places.busy)
             if self.last is None
             else self._final(self.last)
         )
 
     def _choose(self) -> tuple[Target, list[Any]] | None:
-        """The first place where every guard permits an attempt; advice is heard while anybody is left."""
-        self.soon = float("inf")
-        for permit in (self.rules.permit, self.rules.insist):
-            advised = False
-            why = self.last.label if self.last is not None else "invalid_model_output" if self.escalated else ""
-            for target in self.places:
-                tokens = permit(target, self.now, self.call.skip)
-                if type(tokens) is not Refusal:
-                    if target.moved_from and not target.reason:
-                        target = replace(target, reason=why or "unavailable")  # noqa: PLW2901 -- the same place, with its why
-                    return target, tokens
-                why = why or tokens.reason
-                self.record.note(self.now, "refused", f"{target.upstream}: {tokens.reason}")
-                advised |= tokens.soft
-                if tokens.until < self.until and not tokens.soft:
-                    self.until = tokens.until
-                if tokens.until < self.soon and tokens.brief:
-                    self.soon = tokens.until
-            if not advised:
-                break
-        return None
+        why = self.last.label if self.last is not None else "invalid_model_output" if self.escalated else ""
+        return self.places.choose(self.rules, self.call.skip, self.record, why, self.now)
+
+    def _stood(self) -> Story[tuple[Target, list[Any]] | None]:
+        """Stand in line for the most wanted place that has one."""
+        if self.places.line is None:
+            return None
+        line, target = self.places.line
+        if (ticket := line.join(self.now, batch=self.call.terms.batch)) is None:
+            return None
+        try:
+            self.now = yield Stand(ticket, min(line.patience, self.call.deadline - self.now))
+            return self.rules.redeem(target, ticket, self.now, self.call.skip)
+        finally:
+            ticket.leave()
+            self.rules.forgo(target, ticket, self.now)
 
     def _waited(self) -> Story[bool]:
         """Wait for the first of those that refused only for a moment, if it is worth it."""
-        wait = again.before_busy(self.rules, self.call, self.soon, self.waited, self.now)
+        wait = again.before_busy(self.rules, self.call, self.places.soon, self.waited, self.now)
         if wait is None:
             return False
         self.waited += wait
@@ -264,19 +256,16 @@ class _Pursuit:
         """Whether another place may be asked once, now that this one has been asked often enough."""
         if not self.rules.retry.escalate or self.escalated or self.now >= self.call.deadline:
             return False
-        self.places = [place for place in self.places if place.upstream != target.upstream]
         self.escalated = True
-        return bool(self.places)
+        return self.places.drop(target)
 
     def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
         """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""
-        if type(outcome) is Fault and not outcome.again:
-            self.places = [place for place in self.places if place.upstream != target.upstream]
-            if not self.places:
-                return False
-        self.places.sort(key=lambda place: place.upstream == target.upstream)  # stable: who failed goes last
+        if type(outcome) is Fault and not outcome.again and not self.places.drop(target):
+            return False
+        self.places.last(target)
         wait = again.before_another(
-            self.rules, self.call, self.record, self.places, target, outcome, self.retries, self.now
+            self.rules, self.call, self.record, self.places.left, target, outcome, self.retries, self.now
         )
         if wait is None:
             return False

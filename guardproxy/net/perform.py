@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.steps import Ask, Fetch, Fetched, Join, Landed, Pause, Weigh
+from guardproxy.core.steps import Ask, Fetch, Fetched, Join, Landed, Pause, Stand, Weigh
 from guardproxy.core.values import Reply
 from guardproxy.flow.read import error
 from guardproxy.flow.story import story
@@ -129,6 +129,9 @@ class Performance:
                 self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
             elif type(step) is Pause:
                 self._timer = self._roads.loop.call_later(step.seconds, self._woken)
+            elif type(step) is Stand:
+                step.ticket.wake = self._called
+                self._timer = self._roads.loop.call_later(step.seconds, self._woken)
             else:
                 self._task = self._roads.loop.create_task(self._waited(step))
         except StopIteration as end:
@@ -146,6 +149,12 @@ class Performance:
         if type(step) is Join:
             return self._join(step)
         return self._fetch(step) if type(step) is Fetch else self._weigh(step)
+
+    def _called(self) -> None:
+        """It is our turn: who says so is in the middle of another story, so in a moment."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._roads.loop.call_later(0, self._woken)
 
     async def _weigh(self, weigh: Weigh) -> None:
         """Have something judged off the loop."""

@@ -1,0 +1,160 @@
+"""How many calls at once an upstream bears.
+
+Here belongs the limit that finds itself, and the line before it; pure: time is an argument.  Which upstreams have one,
+and who is told, is `guards.load`'s.
+
+| event | limit |
+|---|---|
+| an attempt brought its first token in good time, and at least half of the places were taken | grows by one for each *limit* of them |
+| it took longer than `tolerance` times the best of the last minute or two | falls by a tenth |
+| it was throttled, timed out, or is late | falls by a tenth |
+| the upstream says that calls wait within it | falls by a tenth a second, and does not grow |
+
+It falls once for what was sent before it last fell (additive increase, multiplicative decrease), and stays within
+`floor` and `ceiling`.
+"""  # noqa: E501 -- the table
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, final
+
+from guardproxy.core.line import Line
+from guardproxy.core.values import Kind, Refusal
+
+if TYPE_CHECKING:
+    from guardproxy.core.line import Ticket
+
+FALL = 0.9
+SLACK = 0.05
+"""Seconds by which a first token may be later in any case: below that, nobody queues."""
+MEMORY = 60.0
+"""Seconds after which the best first token is looked for anew; the one before counts for as long again."""
+BREATH = 1.0
+"""Seconds between two falls for what the upstream says of itself."""
+SOON = 1.0
+"""Seconds after which asking may help."""
+
+
+class Tuning(Protocol):
+    """What a limiter is set by; see `guards.load.Settings`."""
+
+    @property
+    def floor(self) -> int:
+        """Calls at once at the least."""
+
+    @property
+    def ceiling(self) -> int:
+        """Calls at once at the most."""
+
+    @property
+    def initial(self) -> int:
+        """Calls at once in the beginning."""
+
+    @property
+    def tolerance(self) -> float:
+        """How many times longer than the best a first token may take."""
+
+    @property
+    def queue(self) -> int:
+        """Calls that wait at the most."""
+
+    @property
+    def queue_seconds(self) -> float:
+        """Seconds that each of them waits at the most."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A place that is taken."""
+
+    since: float
+
+
+@final
+class Limiter:
+    """The limit of one upstream. Pure: the caller brings the time."""
+
+    __slots__ = ("_best", "_fell", "_former", "_looked", "_pressed", "_settings", "limit", "line", "taken", "waiting")
+
+    def __init__(self, settings: Tuning) -> None:
+        self._settings = settings
+        self.limit = float(min(max(settings.initial, settings.floor), settings.ceiling))
+        self.line = Line(settings.queue, settings.queue_seconds)
+        self.taken = 0
+        """Places that are taken."""
+        self.waiting = 0
+        """Calls that wait within the upstream, as it says itself."""
+        self._fell = float("-inf")
+        self._best = self._former = float("inf")
+        self._looked = float("-inf")
+        self._pressed: float | None = None
+        """Since when there has been no place without waiting."""
+
+    def __repr__(self) -> str:
+        return f"<Limiter {self.taken}/{self.limit:.1f}, {len(self.line)} waiting>"
+
+    def permit(self, now: float) -> Slot | Refusal:
+        """A place, or a refusal with the line to wait in."""
+        if self.taken < int(self.limit) and not self.line:
+            return self._take(now)
+        if self._pressed is None:
+            self._pressed = now
+        return Refusal("overloaded", now + SOON, line=self.line)
+
+    def available(self, _now: float) -> bool:
+        """Whether `permit` would be given; changes nothing."""
+        return self.taken < int(self.limit) and not self.line
+
+    def ended(self, slot: Slot, kind: Kind | None, first: float | None, now: float) -> None:
+        """An attempt is over: *first* is how many seconds its first token took, where it had one."""
+        self.taken -= 1
+        if kind is Kind.SUCCESS or kind is Kind.SLOW:
+            if first is not None and self._is_late(first, now):
+                self.fall(slot, now)
+            elif not self.waiting and self.taken * 2 + 2 >= self.limit:
+                self.limit = min(self.limit + 1.0 / self.limit, float(self._settings.ceiling))
+        elif kind is Kind.THROTTLED:
+            self.fall(slot, now)
+        self.serve(now)
+
+    def fall(self, slot: Slot, now: float) -> None:
+        """What has this place shows that there are too many; it says nothing new if it began before the last fall."""
+        if slot.since >= self._fell:
+            self._less(now)
+
+    def hear(self, waiting: int, now: float) -> None:
+        """The upstream says how many calls wait within it."""
+        self.waiting = waiting
+        if waiting and now - self._fell >= BREATH:
+            self._less(now)
+
+    def pressed(self, now: float) -> float:
+        """Seconds for which nobody has found a place at once."""
+        if self._pressed is not None and not self.line and self.taken < int(self.limit):
+            self._pressed = None
+        return 0.0 if self._pressed is None else now - self._pressed
+
+    def serve(self, now: float) -> None:
+        """Give free places to those who wait."""
+        while self.line and self.taken < int(self.limit):
+            ticket: Ticket | None = self.line.next(now)
+            if ticket is None:
+                return
+            ticket.call(self._take(now))
+
+    def _take(self, now: float) -> Slot:
+        self.taken += 1
+        return Slot(now)
+
+    def _less(self, now: float) -> None:
+        self.limit = max(self.limit * FALL, float(self._settings.floor))
+        self._fell = now
+
+    def _is_late(self, first: float, now: float) -> bool:
+        """Whether a first token took too long; the best of the last minute or two is what it is held against."""
+        if now - self._looked >= MEMORY:
+            self._former, self._best, self._looked = self._best, float("inf"), now
+        self._best = min(self._best, first)
+        return first > min(self._best, self._former) * self._settings.tolerance + SLACK

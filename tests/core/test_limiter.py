@@ -1,0 +1,196 @@
+"""The limit on calls at once, against a reference that knows which places are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from guardproxy.core.limiter import Limiter, Slot
+from guardproxy.core.line import Ticket
+from guardproxy.core.values import Kind, Refusal
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The settings of a limiter; smaller than the configuration's."""
+
+    floor: int = 2
+    ceiling: int = 6
+    initial: int = 3
+    tolerance: float = 3.0
+    queue: int = 3
+    queue_seconds: float = 5.0
+
+
+KINDS = st.sampled_from([Kind.SUCCESS, Kind.SLOW, Kind.FAILURE, Kind.THROTTLED, Kind.IGNORED, None])
+
+
+class Machine(RuleBasedStateMachine):
+    """Places are taken by callers or given to those in the line, and come back exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter(Tuned())
+        self.now = 0.0
+        self.slots: list[Slot] = []
+        self.tickets: list[Ticket] = []
+
+    @rule(seconds=st.sampled_from([0.0, 0.2, 1.0, 4.0, 70.0]))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(batch=st.booleans())
+    def call(self, batch):
+        free = self.limiter.taken < int(self.limiter.limit) and not self.limiter.line
+        assert self.limiter.available(self.now) is free
+        got = self.limiter.permit(self.now)
+        assert isinstance(got, Slot) is free
+        if isinstance(got, Slot):
+            self.slots.append(got)
+        else:
+            assert got.line is self.limiter.line
+            ticket = got.line.join(self.now, batch=batch)
+            if ticket is not None:
+                self.tickets.append(ticket)
+                ticket.wake = lambda: self.called(ticket)
+
+    def called(self, ticket):
+        self.tickets.remove(ticket)
+        if ticket.token is not None:
+            self.slots.append(ticket.token)
+
+    @rule(which=st.integers(0, 5), kind=KINDS, first=st.sampled_from([None, 0.01, 0.1, 3.0]))
+    def ended(self, which, kind, first):
+        if which < len(self.slots):
+            self.limiter.ended(self.slots.pop(which), kind, first, self.now)
+
+    @rule(which=st.integers(0, 5))
+    def late(self, which):
+        if which < len(self.slots):
+            self.limiter.fall(self.slots[which], self.now)
+
+    @rule(waiting=st.sampled_from([0, 0, 7]))
+    def hears(self, waiting):
+        self.limiter.hear(waiting, self.now)
+
+    @rule(which=st.integers(0, 2))
+    def leaves(self, which):
+        if which < len(self.tickets):
+            self.tickets.pop(which).leave()
+
+    @rule()
+    def tick(self):
+        self.limiter.line.expire(self.now)
+        self.limiter.serve(self.now)
+
+    @invariant()
+    def every_place_is_somebodys(self):
+        assert self.limiter.taken == len(self.slots)
+        assert len(self.limiter.line) == len(self.tickets)
+        assert 2 <= self.limiter.limit <= 6
+
+    @invariant()
+    def nobody_waits_for_ever(self):
+        """Once all who have a place are gone, all who wait are served or sent away."""
+        if self.tickets and not self.slots:
+            self.limiter.serve(self.now)
+            assert not self.tickets or len(self.slots) == int(self.limiter.limit)
+
+
+TestLimiter = Machine.TestCase
+TestLimiter.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def taken(limiter: Limiter, now: float = 0.0) -> Slot:
+    slot = limiter.permit(now)
+    assert isinstance(slot, Slot)
+    return slot
+
+
+def filled(limiter: Limiter, now: float = 0.0) -> list[Slot]:
+    slots = []
+    while isinstance(slot := limiter.permit(now), Slot):
+        slots.append(slot)
+    return slots
+
+
+def test_it_grows_where_it_is_used():
+    """One more for each round of full use that goes well; where half of it lies idle it stays as it is."""
+    limiter = Limiter(Tuned())
+    for slot in filled(limiter):
+        limiter.ended(slot, Kind.SUCCESS, 0.1, 1.0)
+    assert limiter.limit == pytest.approx(3 + 1 / 3 + 0.3)  # the last one left more than half of it idle
+    idle = Limiter(Tuned(initial=6, ceiling=20))
+    for _ in range(50):
+        idle.ended(taken(idle), Kind.SUCCESS, 0.1, 1.0)
+    assert idle.limit == 6
+
+
+@pytest.mark.parametrize("kind, first", [(Kind.SUCCESS, 0.4), (Kind.SLOW, 9.0), (Kind.THROTTLED, None)])
+def test_it_falls_once_for_a_heap(kind, first):
+    """Ten that come back late at once say one thing, not ten."""
+    limiter = Limiter(Tuned(initial=6))
+    limiter.ended(taken(limiter), Kind.SUCCESS, 0.1, 0.5)
+    slots = filled(limiter, 1.0)
+    for slot in slots:
+        limiter.ended(slot, kind, first, 2.0)
+    assert limiter.limit == pytest.approx(6 * 0.9, abs=0.2)
+
+
+def test_the_upstream_says_so_itself():
+    """Where calls wait within it the limit falls, a step a second, and does not grow until they do not."""
+    limiter = Limiter(Tuned(initial=6))
+    limiter.hear(3, 0.0)
+    limiter.hear(3, 0.5)
+    assert limiter.limit == pytest.approx(5.4)
+    slots = filled(limiter, 0.6)
+    for slot in slots:
+        limiter.ended(slot, Kind.SUCCESS, 0.1, 1.0)
+    assert limiter.limit == pytest.approx(5.4)
+    limiter.hear(0, 1.5)
+    for slot in filled(limiter, 1.6):
+        limiter.ended(slot, Kind.SUCCESS, 0.1, 2.0)
+    assert limiter.limit > 5.4
+
+
+def test_what_is_good_is_learnt_anew():
+    """A model that has become slower for good is measured by what it is now, after a minute or two."""
+    limiter = Limiter(Tuned())
+    limiter.ended(taken(limiter), Kind.SUCCESS, 0.1, 0.0)
+    for at in (70.0, 140.0, 141.0):
+        limiter.ended(taken(limiter, at), Kind.SUCCESS, 2.0, at)
+    fallen = limiter.limit
+    limiter.ended(taken(limiter, 142.0), Kind.SUCCESS, 2.0, 142.0)
+    assert limiter.limit == fallen
+
+
+def test_pressed():
+    """How long nobody has found a place at once; nought again as soon as there is one."""
+    limiter = Limiter(Tuned(floor=1, initial=1))
+    slot = taken(limiter)
+    assert limiter.pressed(1.0) == 0.0
+    assert isinstance(limiter.permit(1.0), Refusal)
+    assert limiter.pressed(11.0) == 10.0
+    limiter.ended(slot, Kind.SUCCESS, None, 12.0)
+    assert limiter.pressed(12.0) == 0.0
+    assert repr(limiter) == "<Limiter 0/2.0, 0 waiting>"
+
+
+@given(st.integers(1, 30))
+def test_it_finds_what_a_model_bears(bears):
+    """A model that queues above *bears* calls at once is sent about as many, after some rounds."""
+    limiter = Limiter(Tuned(floor=1, ceiling=64, initial=32))
+    now, sent = 0.0, []
+    for _ in range(300):
+        slots = filled(limiter, now)
+        sent.append(len(slots))
+        rounds = max(1.0, len(slots) / bears)
+        now += rounds
+        for place, slot in enumerate(slots):
+            limiter.ended(slot, Kind.SUCCESS, 0.2 if place < bears else 0.2 + rounds, now)
+    settled = sent[-100:]
+    assert bears * 0.7 <= sum(settled) / len(settled) <= bears * 1.6 + 2

@@ -1,0 +1,111 @@
+"""Who is next, who waits too long, who gives his place to somebody in a hurry."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from guardproxy.core.line import STANDING, Line, Ticket
+
+PATIENCE = 5.0
+MOST = 4
+
+
+class Machine(RuleBasedStateMachine):
+    """The reference: a list of those who wait; everybody who joined is called, sent away or has left, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = Line(MOST, PATIENCE)
+        self.now = 0.0
+        self.waiting: list[Ticket] = []
+        self.told: dict[Ticket, int] = {}
+        self.called: set[Ticket] = set()
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.4, 1.0, 3.0, 6.0]))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(batch=st.booleans())
+    def join(self, batch):
+        full = len(self.waiting) >= MOST
+        given_up = [ticket for ticket in self.waiting if ticket.batch]
+        ticket = self.line.join(self.now, batch=batch)
+        if full and (batch or not given_up):
+            assert ticket is None
+            return
+        assert ticket is not None
+        if full:
+            assert self.told[given_up[-1]] == 1
+            self.waiting.remove(given_up[-1])
+        self.told[ticket] = 0
+        ticket.wake = lambda: self.told.update({ticket: self.told[ticket] + 1})
+        self.waiting.append(ticket)
+
+    @rule(which=st.integers(0, 3))
+    def leave(self, which):
+        if which < len(self.waiting):
+            self.waiting.pop(which).leave()
+
+    @rule()
+    def next(self):
+        standing = self.line.standing(self.now)
+        allowed = PATIENCE * (STANDING if standing else 1.0)
+        stay = [ticket for ticket in self.waiting if self.now - ticket.since <= allowed]
+        ticket = self.line.next(self.now)
+        assert all(self.told[gone] == 1 for gone in self.waiting if gone not in stay)
+        self.waiting = stay
+        if ticket is None:
+            assert not stay
+            return
+        hurried = [one for one in stay if not one.batch] or stay
+        assert ticket is (hurried[-1] if standing and self.line_still(stay) else hurried[0])
+        self.waiting.remove(ticket)
+        self.called.add(ticket)
+
+    def line_still(self, stay):
+        """Whether it was a standing line when its next was chosen: not if expiry has emptied it."""
+        return bool(stay)
+
+    @rule()
+    def expire(self):
+        allowed = PATIENCE * (STANDING if self.line.standing(self.now) else 1.0)
+        self.line.expire(self.now)
+        self.waiting = [ticket for ticket in self.waiting if self.now - ticket.since <= allowed]
+
+    @invariant()
+    def agrees(self):
+        assert len(self.line) == len(self.waiting) <= MOST
+        assert all(self.told[ticket] == 0 for ticket in self.waiting)
+        assert all(times <= 1 for times in self.told.values())
+
+
+TestLine = Machine.TestCase
+TestLine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_a_burst_is_served_in_order():
+    """First come, first served, those in a hurry before batch work."""
+    line = Line(9, PATIENCE)
+    batch = line.join(0.0, batch=True)
+    first, second = line.join(0.1, batch=False), line.join(0.2, batch=False)
+    assert [line.next(1.0) for _ in range(4)] == [first, second, batch, None]
+    assert repr(line) == "<Line of 0, 0 sent away>"
+
+
+def test_a_standing_line_serves_the_newest():
+    """Who has waited in a line that does not get empty waits for nothing: the newest is served, the old sent away."""
+    line = Line(9, PATIENCE)
+    tickets = [line.join(at, batch=False) for at in (0.0, 4.8, 4.9, 5.05)]
+    assert line.standing(5.1)
+    assert line.next(5.1) is tickets[3]
+    assert line.dropped == 1
+
+
+def test_nobody_waits_longer_than_he_may():
+    """A line that nobody serves sends everybody away in time."""
+    line = Line(9, PATIENCE)
+    line.join(0.0, batch=False)
+    line.expire(5.1)
+    assert len(line) == 0

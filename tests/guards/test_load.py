@@ -1,0 +1,94 @@
+"""The limit of each upstream: who is sent away, and what is told."""
+
+from __future__ import annotations
+
+from guardproxy.core.limiter import Slot
+from guardproxy.core.values import Answer, Kind, Refusal, Relayed, Target
+from guardproxy.guards.load import SPEC, Load, Settings
+
+TARGET, OTHER = Target("a"), Target("b")
+SMALL = Settings(enabled=True, floor=1, initial=2, ceiling=4, queue=2)
+
+
+def taken(guard: Load, now: float) -> Slot:
+    slot = guard.permit(TARGET, now)
+    assert isinstance(slot, Slot)
+    return slot
+
+
+def test_each_upstream_has_its_own():
+    guard = Load(SMALL, ["a", "b"])
+    first = taken(guard, 0.0)
+    taken(guard, 0.0)
+    refusal = guard.permit(TARGET, 0.0)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.line is guard.limiters["a"].line) == ("overloaded", True)
+    assert (guard.available("a", 0.0), guard.available("b", 0.0)) == (False, True)
+    assert isinstance(guard.permit(OTHER, 0.0), Slot)
+    assert not guard.observe(TARGET, first, None, 1.0)
+    assert guard.available("a", 1.0)
+    assert guard.state(1.0)["a"] == {"limit": 2.0, "taken": 1, "queue": 0, "sent_away": 0, "waiting_upstream": 0}
+    assert SPEC.key == "load"
+
+
+def test_only_a_stream_tells_of_its_first_token():
+    """An answer in one piece takes as long as it is long; it can be good, but not late."""
+    guard = Load(SMALL, ["a"])
+    guard.observe(TARGET, taken(guard, 0.0), Relayed(1.0, 200, [], Kind.SUCCESS, first=0.1), 1.0)
+    before = guard.limiters["a"].limit
+    guard.observe(TARGET, taken(guard, 1.0), Answer(99.0, 200, [], b"", first=98.0), 99.0)
+    assert guard.limiters["a"].limit >= before
+    guard.observe(TARGET, taken(guard, 99.0), Relayed(110.0, 200, [], Kind.SUCCESS, first=109.0), 110.0)
+    assert guard.limiters["a"].limit < before
+    assert guard.limiters["a"].taken == 0
+
+
+def test_late_is_too_many():
+    guard = Load(SMALL, ["a"])
+    slot = taken(guard, 0.0)
+    assert guard.late(TARGET, slot, 30.0) == (slot, ())
+    assert guard.limiters["a"].limit < 2.0
+
+
+def test_what_lasts_is_told():
+    """Ten seconds without a free place are news, and so are ten with one."""
+    guard = Load(SMALL, ["a"])
+    slots = [taken(guard, 0.0), taken(guard, 0.0)]
+    guard.permit(TARGET, 0.0)
+    assert list(guard.tick(9.0)) == []
+    (news,) = guard.tick(10.0)
+    assert (news.what, news.subject, news.new, news.reason) == ("load", "a", "overloaded", "overloaded")
+    assert list(guard.tick(15.0)) == []
+    for slot in slots:
+        guard.observe(TARGET, slot, None, 16.0)
+    assert list(guard.tick(20.0)) == []
+    (news,) = guard.tick(25.0)
+    assert (news.old, news.new) == ("overloaded", "well")
+
+
+def test_who_waits_is_served_by_a_tick():
+    """A limit that an upstream's own word has let rise again is used without waiting for a call to end."""
+    guard = Load(SMALL, ["a"])
+    slots = [taken(guard, 0.0), taken(guard, 0.0)]
+    refusal = guard.permit(TARGET, 0.0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.line is not None
+    ticket = refusal.line.join(0.0, batch=False)
+    assert ticket is not None
+    guard.limiters["a"].limit = 3.0
+    list(guard.tick(1.0))
+    assert isinstance(ticket.token, Slot)
+    assert guard.limiters["a"].taken == len(slots) + 1
+
+
+def test_inherited():
+    """A reload keeps the limits that were found, unless they are to be found in another way."""
+    old = Load(SMALL, ["a", "b"])
+    old.hear_signal("a", 5, 0.0)
+    new = Load(SMALL, ["a"])
+    new.inherit(old)
+    assert set(new.limiters) == {"a"}
+    assert new.limiters["a"] is old.limiters["a"]
+    other = Load(Settings(enabled=True), ["a"])
+    other.inherit(old)
+    assert other.limiters["a"].limit == 32
