@@ -158,7 +158,7 @@ async def test_probes_are_few(make):
         task.cancel()
     await asyncio.sleep(0.35)
     before = stand.asked("llama")
-    stand.sims["llama"].faults = "latency=0.3"
+    stand.sims["llama"].faults = "latency=1.5"
     answers = await asyncio.gather(*(stand.chat(f"call {number}", model="creative") for number in range(50)))
     assert {answer.status for answer in answers} == {200}
     assert stand.asked("llama") - before == 3
