@@ -31,6 +31,7 @@ from guardproxy.net.far import LATE, Far
 from guardproxy.net.perform import Bounds, Performer
 from guardproxy.net.pool import Limits
 from guardproxy.net.scales import Scales
+from guardproxy.net.signals import Signals
 from guardproxy.net.upstream import Upstream
 from guardproxy.openai.keeping import OVERHEAD
 from guardproxy.openai.schemas import declare
@@ -94,6 +95,14 @@ class House:
     def load(self) -> Load | None:
         """The limits on calls at once, where they are on."""
         return self.guard(Load)
+
+    def signals(self, loop: asyncio.AbstractEventLoop) -> Signals:
+        """Who asks engines for their own queues, where that is wanted."""
+        load = self.load
+        if load is None:
+            return Signals({}, 0.0, lambda *_: None, loop)
+        urls = {name: upstream.url for name, upstream in self.config.upstreams.items()}
+        return Signals(urls, float(load.settings.signal_seconds), load.hear_signal, loop)
 
     @property
     def modes(self) -> Modes:

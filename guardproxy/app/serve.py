@@ -33,7 +33,6 @@ from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
 from guardproxy.net.server import Server, ServerLimits
-from guardproxy.net.signals import Signals
 from guardproxy.net.webhook import Webhook
 from guardproxy.openai.envelope import envelope
 from guardproxy.telemetry.exposition import exposition, registry_of
@@ -86,7 +85,7 @@ class Proxy:
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
         self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall, bodies=config.debug.bodies), webhook, loop, wall)
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
-        self.prober, self._signals = self._prober(house), self._hears(house)
+        self.prober, self._signals = self._prober(house), house.signals(loop)
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
         limits = ServerLimits(
             connections=config.limits.connections,
@@ -151,7 +150,7 @@ class Proxy:
             return [str(error)]
         self.sinks.metrics.know(list(house.upstreams), list(house.config.modes))
         former, self.prober = (self.prober, self._signals), self._prober(house)
-        self._signals = self._hears(house)
+        self._signals = house.signals(loop)
         self.desk.own = self._own(house, self.prober)
         self.house = self.desk.house = house
         for one in former:
@@ -171,12 +170,6 @@ class Proxy:
     def _prober(self, house: House) -> Prober:
         chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
         return Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, self._loop)
-
-    def _hears(self, house: House) -> Signals:
-        load = house.load
-        urls = {} if load is None else {name: upstream.url for name, upstream in house.config.upstreams.items()}
-        heard = (lambda *_: None) if load is None else load.hear_signal
-        return Signals(urls, float(house.config.load.signal_seconds), heard, self._loop)
 
     def _own(self, house: House, prober: Prober) -> Own:
         views = Views(
