@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix docs bench storm answers e2e image lock
+.PHONY: help run test check audit fix docs bench storm answers e2e image lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -18,7 +18,10 @@ test: check ## check, then every test
 	$(BIN)/python -m pytest
 
 check: $(STAMP) ## lint, format, types and the laws of the house; changes nothing
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/bandit -q -ll -c pyproject.toml -r guardproxy && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+audit: $(STAMP) ## ask the advisory service about every dependency; fails where it cannot be asked
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 fix: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

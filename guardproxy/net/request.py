@@ -20,6 +20,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 § 5.6.2
 _OURS = frozenset(
     (b"connection", b"content-length", b"host", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
+_TWICE = frozenset((b"content_length", b"transfer_encoding"))
+"""Names that servers behind CGI and WSGI take for those with a hyphen."""
 _BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 UNKNOWN_LENGTH = -1
 REQUEST_ID = b"X-Request-Id"
@@ -32,9 +34,10 @@ _BROKEN = "a header field or the target holds CR, LF or NUL"
 @lru_cache(maxsize=256)
 def role(name: bytes) -> int:
     """Whether a field name is none, one that this client writes itself, or the caller's."""
-    if not _TOKEN.fullmatch(name):
+    lower = name.lower()
+    if not _TOKEN.fullmatch(name) or lower in _TWICE:
         return BAD
-    return OURS if name.lower() in _OURS else THEIRS
+    return OURS if lower in _OURS else THEIRS
 
 
 def compose(method: bytes, target: bytes, host: bytes, headers: Headers, length: int) -> bytes | str:

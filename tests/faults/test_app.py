@@ -7,6 +7,7 @@ import json
 import resource
 import socket
 import struct
+from typing import Self
 
 import pytest
 
@@ -39,7 +40,7 @@ class App:
         self.was_reset = False
         """Whether the proxy ended the connection the hard way."""
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         host, _, port = self._trial.app.rpartition(":")
         self.reader, self.writer = await asyncio.open_connection(host, int(port))
         return self
@@ -54,6 +55,9 @@ class App:
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
     async def hear(self, until: bytes = b"") -> bytes:
         """Read until *until* has come, or to the end."""

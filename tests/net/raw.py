@@ -112,14 +112,20 @@ class Peer:
             return b""
         if b"Transfer-Encoding: chunked" in head:
             try:
-                return head + await self.reader.readuntil(b"0\r\n\r\n")
+                return head + await self._chunks()
             except (asyncio.IncompleteReadError, ConnectionError):
                 return b""
-            except asyncio.LimitOverrunError:  # too long to be held: swallowed, and no request
-                while await self.reader.read(65536):
-                    pass
-                return b""
         return head
+
+    async def _chunks(self) -> bytes:
+        """A chunked body, as it stands on the wire."""
+        parts = []
+        while True:
+            line = await self.reader.readuntil(b"\r\n")
+            size = int(line, 16)
+            parts += [line, await self.reader.readexactly(size + 2)]
+            if not size:
+                return b"".join(parts)
 
     async def send(self, *pieces: bytes) -> None:
         """Write each piece so that it arrives by itself."""
