@@ -1,12 +1,14 @@
 """The manifests, the alerts and the image fit each other and the configuration that they carry.
 
-Nothing here starts anything: files are read and compared.
+Nothing here starts the program: files are read, rendered and compared.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,19 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.conftest import skip_without
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-MANIFESTS = sorted(path.name for path in K8S.glob("*.yaml") if path.name != "kustomization.yaml")
+BASE = K8S / "base"
+SOURCES = sorted(
+    str(path.relative_to(K8S))
+    for path in K8S.rglob("*.yaml")
+    if path.name != "kustomization.yaml" and not path.parent.name.startswith("inject")
+)
+SETUPS = ("native-sidecar", "classic-sidecar", "standalone")
+SIDECARS = SETUPS[:2]
 CUSTOM = {"monitoring.coreos.com/v1", "argoproj.io/v1alpha1"}  # the Prometheus operator's kinds, and Argo Rollouts'
-ON_DEMAND = {"analysistemplate.yaml", "verify-job.yaml"}  # applied where somebody promotes, not with the app
 MIB = 2**20
 
 # The four alerts that operators of these guards know; their names, expressions and texts are a promise.
@@ -84,7 +94,7 @@ def reference() -> Any:
 
 @pytest.fixture(scope="module")
 def data() -> Any:
-    return load(K8S / "configmap.yaml")["data"]
+    return load(BASE / "configmap.yaml")["data"]
 
 
 @pytest.fixture(scope="module")
@@ -93,41 +103,130 @@ def config(data) -> Any:
     return yaml.safe_load(data["guardproxy.yaml"])
 
 
+def rendered(setup: str) -> list[Any]:
+    """All resources of one way to run it, as `kubectl apply -k` would send them."""
+    skip_without("kubectl")
+    done = subprocess.run(["kubectl", "kustomize", K8S / setup], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def one_of(resources: list[Any], kind: str) -> Any:
+    (found,) = (resource for resource in resources if resource["kind"] == kind)
+    return found
+
+
+def guard_of(pod: Any) -> Any:
+    """guardproxy's container in a pod."""
+    spec = pod["spec"]
+    (found,) = (one for one in (*spec.get("initContainers", ()), *spec["containers"]) if one["name"] == "guardproxy")
+    return found
+
+
+def overrides_of(container: Any) -> dict[str, str]:
+    """What a container's `-o key=value` arguments say."""
+    args = container["args"]
+    return dict(args[i + 1].split("=", 1) for i, arg in enumerate(args) if arg == "-o")
+
+
+@pytest.fixture(scope="module", params=SIDECARS)
+def setup(request) -> list[Any]:
+    """Each way to run it beside an app."""
+    return rendered(request.param)
+
+
 @pytest.fixture(scope="module")
-def pod() -> Any:
-    return load(K8S / "sidecar-deployment.yaml")["spec"]["template"]
+def pod(setup) -> Any:
+    return one_of(setup, "Deployment")["spec"]["template"]
 
 
 @pytest.fixture(scope="module")
 def sidecar(pod) -> Any:
-    (container,) = pod["spec"]["initContainers"]
-    return container
+    return guard_of(pod)
 
 
 @pytest.fixture(scope="module")
 def overrides(sidecar) -> dict[str, str]:
-    """What the sidecar's `-o key=value` arguments say."""
-    args = sidecar["args"]
-    return dict(args[i + 1].split("=", 1) for i, arg in enumerate(args) if arg == "-o")
+    return overrides_of(sidecar)
 
 
 # -- every manifest is one
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_is_what_the_api_server_takes(name):
-    resource = load(K8S / name)
+def check(resource: Any) -> None:
+    """What the API server would take."""
     if resource["apiVersion"] in CUSTOM:
-        assert set(resource) == {"apiVersion", "kind", "metadata", "spec"}
+        assert {*resource} == {"apiVersion", "kind", "metadata", "spec"}
         assert resource["metadata"]["name"]
     else:
         kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_kustomization_names_every_manifest():
-    kustomization = load(K8S / "kustomization.yaml")
-    assert {*kustomization["resources"]} == {*MANIFESTS} - ON_DEMAND
-    assert kustomization["kind"] == "Kustomization"
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_manifest_is_what_the_api_server_takes(name):
+    check(load(K8S / name))
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_is_rendered_is_what_the_api_server_takes(setup):
+    """Every resource of every setup; and each of them has a name of its own."""
+    resources = rendered(setup)
+    for resource in resources:
+        check(resource)
+    names = [(resource["kind"], resource["metadata"]["name"]) for resource in resources]
+    assert len(set(names)) == len(names)
+
+
+def test_the_first_look_is_a_native_sidecar():
+    assert rendered(".") == rendered("native-sidecar")
+
+
+def test_every_manifest_is_named_by_its_kustomization():
+    """A file that nobody names is a file that nobody applies."""
+    for folder in {path.parent for path in K8S.rglob("kustomization.yaml")} - {K8S}:
+        kustomization = load(folder / "kustomization.yaml")
+        named = {
+            *kustomization.get("resources", ()),
+            *(patch.get("path") for patch in kustomization.get("patches", ())),
+        }
+        assert {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"} <= named, folder
+
+
+def test_a_component_injects_it_into_any_deployment(tmp_path):
+    """One line in a kustomization that knew nothing of it; of the app nothing is changed."""
+    skip_without("kubectl")
+    shutil.copytree(K8S, tmp_path / "guardproxy")
+    app = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "mine"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "mine"}},
+            "template": {
+                "metadata": {"labels": {"app": "mine"}},
+                "spec": {
+                    "initContainers": [{"name": "migrate", "image": "mine:1"}],
+                    "containers": [{"name": "web", "image": "mine:1"}],
+                    "volumes": [{"name": "scratch", "emptyDir": {}}],
+                },
+            },
+        },
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/app.yaml").write_text(yaml.safe_dump(app))
+    mine = {"resources": ["app.yaml"], "components": ["../guardproxy/inject"]}
+    (tmp_path / "mine/kustomization.yaml").write_text(yaml.safe_dump(mine))
+    made = subprocess.run(["kubectl", "kustomize", tmp_path / "mine"], capture_output=True, text=True, check=True)
+    resources = list(yaml.safe_load_all(made.stdout))
+    deployment = one_of(resources, "Deployment")
+    check(deployment)
+    assert deployment["metadata"]["name"] == "mine"
+    spec = deployment["spec"]["template"]["spec"]
+    assert spec["containers"] == [{"name": "web", "image": "mine:1"}]
+    assert {one["name"] for one in spec["initContainers"]} == {"guardproxy", "migrate"}
+    assert {volume["name"] for volume in spec["volumes"]} == {"guardproxy-config", "scratch"}
+    assert deployment["spec"]["template"]["metadata"]["labels"] == {"app": "mine", "guardproxy": "sidecar"}
+    assert one_of(resources, "NetworkPolicy")
 
 
 # -- the checklist before a promotion
@@ -161,14 +260,14 @@ def test_alert_rules_are_the_promised_ones():
 
 
 def test_prometheus_operator_gets_the_same_rules():
-    assert load(K8S / "prometheusrule.yaml")["spec"] == load(ROOT / "config/alerts.yaml")
+    assert load(BASE / "prometheusrule.yaml")["spec"] == load(ROOT / "config/alerts.yaml")
 
 
 # -- the configuration
 
 
 def test_grafana_gets_the_dashboard_as_it_is():
-    text = load(K8S / "grafana-dashboard.yaml")["data"]["guardproxy.json"]
+    text = load(BASE / "grafana-dashboard.yaml")["data"]["guardproxy.json"]
     assert text == (ROOT / "config/grafana-dashboard.json").read_text()
 
 
@@ -225,8 +324,16 @@ def test_configmap_has_the_schema_of_the_reference_where_its_configuration_looks
 # -- the pod
 
 
-def test_guardproxy_is_a_native_sidecar_that_sees_its_configuration_change(sidecar, pod):
-    assert sidecar["restartPolicy"] == "Always"
+def test_a_native_sidecar_is_one():
+    """It starts before the app and stops after it; the classic one is an ordinary container."""
+    native = one_of(rendered("native-sidecar"), "Deployment")["spec"]["template"]["spec"]
+    assert [one["restartPolicy"] for one in native["initContainers"]] == ["Always"]
+    classic = one_of(rendered("classic-sidecar"), "Deployment")["spec"]["template"]["spec"]
+    assert "initContainers" not in classic
+    assert {one["name"] for one in classic["containers"]} == {"app", "guardproxy"}
+
+
+def test_it_sees_its_configuration_change(sidecar, pod):
     (mount,) = sidecar["volumeMounts"]
     assert "subPath" not in mount
     (volume,) = pod["spec"]["volumes"]
@@ -235,7 +342,7 @@ def test_guardproxy_is_a_native_sidecar_that_sees_its_configuration_change(sidec
 
 
 def test_app_calls_the_data_port_over_loopback_and_nobody_else_can(config, pod, sidecar, overrides):
-    (app,) = pod["spec"]["containers"]
+    app = next(one for one in pod["spec"]["containers"] if one["name"] == "app")
     env = {variable["name"]: variable["value"] for variable in app["env"]}
     assert env["OPENAI_BASE_URL"] == f"http://localhost:{port(config['listen'])}/v1"
     assert config["listen"].startswith("127.0.0.1:")
@@ -264,28 +371,52 @@ def test_pod_is_given_longer_than_the_drain_takes(config, pod):
     assert pod["spec"]["terminationGracePeriodSeconds"] > config["drain"]["seconds"]
 
 
-def test_sidecar_runs_under_the_restricted_pod_security_standard(pod, sidecar):
-    assert pod["spec"]["securityContext"] == {
+@pytest.mark.parametrize("name", SETUPS)
+def test_it_runs_under_the_restricted_pod_security_standard(name):
+    """By its own container's context: it asks nothing of the app's."""
+    container = guard_of(one_of(rendered(name), "Deployment")["spec"]["template"])
+    assert container["securityContext"] == {
         "runAsNonRoot": True,
         "runAsUser": 65532,
         "runAsGroup": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    assert sidecar["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
     }
+    assert "cpu" not in container["resources"]["limits"]
+    assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
 
 
-def test_monitor_and_policy_select_the_pod_and_know_its_ports(config, pod):
-    monitor = load(K8S / "podmonitor.yaml")["spec"]
-    policy = load(K8S / "networkpolicy.yaml")["spec"]
+def test_a_service_of_its_own_is_reached_and_scaled(config):
+    """Its data port is open to the pods of its namespace; the autoscaler and the budget mean its Deployment."""
+    resources = rendered("standalone")
+    deployment = one_of(resources, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    container = guard_of(deployment["spec"]["template"])
+    assert overrides_of(container) == {"listen": "0.0.0.0:8000", "admin": "0.0.0.0:9090"}
+    for selector in (
+        one_of(resources, "Service")["spec"]["selector"],
+        one_of(resources, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one_of(resources, "PodMonitor")["spec"]["selector"]["matchLabels"],
+        one_of(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert one_of(resources, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "guardproxy"
+    assert "replicas" not in deployment["spec"]  # the autoscaler's to say
+    wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > wait + config["drain"]["seconds"]
+
+
+def test_monitor_and_policy_select_the_pod_and_know_its_ports(config, pod, setup):
+    monitor = one_of(setup, "PodMonitor")["spec"]
+    policy = one_of(setup, "NetworkPolicy")["spec"]
     labels = pod["metadata"]["labels"].items()
     assert monitor["selector"]["matchLabels"].items() <= labels
     assert policy["podSelector"]["matchLabels"].items() <= labels
     assert [(e["port"], e["path"]) for e in monitor["podMetricsEndpoints"]] == [("admin", "/metrics")]
-    (app,) = pod["spec"]["containers"]
+    app = next(one for one in pod["spec"]["containers"] if one["name"] == "app")
     open_ports = [entry["port"] for rule in policy["ingress"] for entry in rule["ports"]]
     assert open_ports == [app["ports"][0]["containerPort"], port(config["admin"])]
 
@@ -295,7 +426,7 @@ def test_monitor_and_policy_select_the_pod_and_know_its_ports(config, pod):
 
 def test_image_agrees_with_the_manifests(config, pod):
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    user = pod["spec"]["securityContext"]["runAsUser"]
+    user = guard_of(pod)["securityContext"]["runAsUser"]
     assert f"USER {user}:{user}" in lines
     assert f"EXPOSE {port(config['listen'])} {port(config['admin'])}" in lines
     assert "STOPSIGNAL SIGTERM" in lines
