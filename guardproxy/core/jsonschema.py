@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import jsonschema_rs as engine
 
+from guardproxy.core.references import escaped
 from guardproxy.core.schema_bounds import InvalidSchema, bound, pointer
 from guardproxy.core.schema_words import words
 
@@ -110,9 +111,14 @@ def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used 
     if not isinstance(schema, dict | bool):
         raise InvalidSchema("", f"a JSON Schema is an object, true or false, not {_name(schema)}")
     lost, heft = bound(schema)
-    draft = _draft(schema)
+    build = _builder(_draft(schema))
     try:
-        return Validator(schema, _builder(draft), heft)
+        try:
+            return Validator(schema, build, heft)
+        except ValueError as error:
+            if "uri-reference" not in str(error).lower().replace(" ", "-"):
+                raise
+            return Validator(escaped(schema), build, heft)
     except engine.ValidationError as error:
         if isinstance(error.kind, engine.ValidationErrorKind.Referencing):
             raise InvalidSchema(lost, _short(_FETCH.sub(" is not in this schema", error.message))) from None

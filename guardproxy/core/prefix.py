@@ -174,8 +174,8 @@ class Prefix:
         if not text.strip(_BLANK):
             return
         completed = self._end.complete(text)
-        if completed.quoted:
-            self._blank = 0
+        if completed.quoted:  # it is no layout: the next look for the sake of blanks is as far away as any other
+            self._blank = -int(self._length * (GROWTH - 1))
         try:
             value = _read(completed.text.encode())
             if completed.end >= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from urllib.parse import unquote
 
 from guardproxy.core.schema_bounds import pointer
 
@@ -235,9 +236,9 @@ def _member(path: str, name: str) -> str:
 
 def _local(root: Any, reference: Any) -> tuple[str, Any] | None:
     """The place and the part that a plain ``#/…`` reference of a schema without `$id` names."""
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")) or "%" in reference:
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
-    node = root
+    node, reference = root, unquote(reference)
     for step in reference[2:].split("/") if len(reference) > 1 else ():
         name = step.replace("~1", "/").replace("~0", "~")
         if not isinstance(node, dict) or name not in node or ("$id" in node and node is not root):
