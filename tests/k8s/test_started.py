@@ -1,7 +1,7 @@
 """The program, started as the manifests start it: their command, their ConfigMap, their ports, their probes.
 
-It runs in a network of its own, so that the ports can be the manifests' own; a folder stands for the ConfigMap, laid out
-as the kubelet does it, with a ``..data`` link.
+It runs in a network of its own, so that the ports can be the manifests' own; a folder stands for the ConfigMap, laid
+out as the kubelet does it, with a ``..data`` link.
 """
 
 from __future__ import annotations
