@@ -16,6 +16,7 @@ from guardproxy.config import registry
 from guardproxy.core.budget import Budget
 from guardproxy.core.guard import Guard, Parts
 from guardproxy.core.seal import Seal
+from guardproxy.core.shadow import Shadow
 from guardproxy.core.store import Access
 from guardproxy.flow.aim import Aim, Outfit
 from guardproxy.flow.read import Reading, Route
@@ -120,10 +121,12 @@ def build(
     for spec in registry.guards():
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):
-            parts.add(spec.build(settings, parts))
+            built = spec.build(settings, parts)
+            gate = type(built).permit is not Guard.permit
+            parts.add(Shadow(built) if gate and getattr(settings, "enabled", True) == "shadow" else built)
     if old is not None:
         for heir, former in itertools.product(parts.guards, old.rules.guards):
-            heir.inherit(former)
+            heir.inherit(former.inner if isinstance(former, Shadow) and not isinstance(heir, Shadow) else former)
     outfits = {
         name: Outfit(upstream.api_key, tuple(upstream.headers.items()), upstream.structured_output)
         for name, upstream in config.upstreams.items()

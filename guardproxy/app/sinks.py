@@ -10,8 +10,10 @@ Whoever looks at counts or at the latest calls has the list read first (`fold`),
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, final
 
+from guardproxy.core.shadow import Shadow
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
 
@@ -76,6 +78,11 @@ class Sinks:
         """When the configuration in force was taken over."""
         self.lags: deque[float] = deque((0.0,), maxlen=LAGS)
         """Seconds by which the event loop was late, at its last ticks."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process started."""
+        return self._wall() - self.started
 
     def record(self, record: Record) -> None:
         """A call is over."""
@@ -149,6 +156,7 @@ class Sinks:
             circuits=circuits,
             healthy={name: pulse.healthy is True for name, pulse in house.health.pulses.items()},
             pools={name: (up.open, up.idle, up.waiting) for name, up in house.upstreams.items()},
+            shadow={guard.name: asdict(guard.would) for guard in house.rules.guards if isinstance(guard, Shadow)},
             cache_size=0 if cache is None else len(cache.entries),
             cache_bytes=0 if cache is None else cache.entries.bytes,
             cache_evictions=0 if cache is None else cache.entries.evictions,

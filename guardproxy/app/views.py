@@ -13,6 +13,7 @@ import orjson
 
 from guardproxy import __version__
 from guardproxy.checklist.checks import verify
+from guardproxy.core.shadow import Shadow
 from guardproxy.core.values import Reply
 from guardproxy.flow.read import JSON, error
 from guardproxy.guards.breaker import State
@@ -60,6 +61,7 @@ class Views:
             "/metrics": self.metrics,
             "/guard/state": self.state,
             "/guard/verify": self.verify,
+            "/guard/report": self.report,
             "/guard/requests": self.requests,
             "/guard/requests/": self.request,
             "/v1/models": self.models,
@@ -99,6 +101,28 @@ class Views:
         """What the proxy is like at this moment."""
         return _json(200, self.told())
 
+    async def report(self, _request: Request, _path: str, _query: str) -> Reply:
+        """What the guards have done since the start, and what those in shadow would have."""
+        self._sinks.fold()
+        house, config, now = self._house, self._house.config, self._loop.time()
+        numbers = self._sinks.metrics.glance()
+        gates = {guard.name: guard.state(now)["would"] for guard in house.rules.guards if isinstance(guard, Shadow)}
+        guards: dict[str, dict[str, Any]] = {
+            "json": {
+                "enabled": config.json_guard.enabled,
+                "results": numbers["json"],
+                "invalid": numbers["invalid"],
+            },
+            "cache": {"enabled": config.cache.enabled, **numbers["lookups"]},
+            "breaker": {"enabled": config.circuit_breaker.enabled},
+            "throttle": {"enabled": config.throttle.enabled},
+        }
+        for name, would in gates.items():
+            guards[name]["would"] = would
+        calls = sum(count for source, count in numbers["requests"].items() if source != "own")
+        told = {"seconds": round(self._sinks.age, 1), "digest": house.loaded.digest, "calls": calls, "guards": guards}
+        return _json(200, told)
+
     async def requests(self, _request: Request, _path: str, query: str) -> Reply:
         """The last calls that are over, each in a line, the latest first."""
         since = parse_qs(query).get("since", ["0"])[-1]
@@ -125,7 +149,8 @@ class Views:
             models = {name: self._health(name, check) for name, check in zip(names, checks, strict=True)}
         house, now = self._house, self._loop.time()
         breaker, config = house.breaker, house.config
-        circuits = None if breaker is None else {name: c.state.value for name, c in breaker.circuits.items()}
+        off = config.circuit_breaker.enabled
+        circuits = off if breaker is None else {name: c.state.value for name, c in breaker.circuits.items()}
         told = verify(
             config.json_guard,
             circuits,
@@ -163,7 +188,7 @@ class Views:
             "draining": self._draining(),
             "available": [name for name in names if name not in open_],
             "mode": house.modes.state(now),
-            "breakers": guards.pop("breaker", {}),
+            "breakers": {} if breaker is None else guards.pop("breaker"),
             "cache": {} if cache is None else cache.state(now),
             "shared": {} if house.far is None else house.far.state(),
             "guards": guards,

@@ -22,7 +22,7 @@ RETRIES = 3
 
 def verify(
     json_guard: schema.Settings,
-    circuits: Mapping[str, str] | None,
+    circuits: Mapping[str, str] | bool | str,
     kept: cache.Settings,
     models: Mapping[str, Mapping[str, Any]],
     now: float,
@@ -31,7 +31,7 @@ def verify(
     schemas: Mapping[str, Schema] | None = None,
     reloaded: bool = True,
 ) -> dict[str, Any]:
-    """Ask all four; *circuits* holds each circuit's state (None: off), *models* each model's health.
+    """Ask all four; *circuits* holds each circuit's state, or what `enabled` says where it is not on.
 
     A fifth answer is there only where there is something wrong with it: whether the configuration in force is the one
     that was last written (*reloaded*).
@@ -74,9 +74,9 @@ def _holds(one: Schema) -> bool:
     return isinstance(doc, dict) if one.check is None else bool(one.check.is_valid(doc))
 
 
-def _circuits(circuits: Mapping[str, str] | None) -> tuple[str, str]:
-    if circuits is None:
-        return "circuit_breaker.enabled is false", ""
+def _circuits(circuits: Mapping[str, str] | bool | str) -> tuple[str, str]:
+    if isinstance(circuits, bool | str):
+        return f"circuit_breaker.enabled is {str(circuits).lower()}", ""
     wrong = [f"{name} is {state.replace('_', '-')}" for name, state in circuits.items() if state != "closed"]
     return ", ".join(wrong), "ALL BREAKERS CLOSED"
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "simulate": ("guardproxy.simulator.main", "start simulated model servers, with faults on order"),
     "check": ("guardproxy.cli.check", "check a configuration and print every problem in it"),
     "explain": ("guardproxy.cli.explain", "print what a configuration amounts to"),
+    "report": ("guardproxy.cli.report", "tell what the guards of a running proxy have done, or in shadow would have"),
     "verify": ("guardproxy.cli.verify", "ask a running proxy whether it is safe to promote"),
 }
 

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from guardproxy.config.tree import Node, Path, Problems
 
 
-def _shadow(value: Any) -> bool:
-    return bool(value == "shadow")
-
-
 TABLE: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]] = (
     (("shared", "state"), lambda v: v is True, "shared circuits are not yet supported: leave it false"),
-    (("circuit_breaker", "enabled"), _shadow, "shadow is not yet supported: use true or false"),
 )
 """Where (``*``: under any name), which values, and what is said about them."""
 

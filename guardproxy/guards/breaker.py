@@ -156,7 +156,7 @@ class Breaker(Guard):
         """The circuits of upstreams that are still there and judged as they were."""
         if isinstance(old, Breaker):
             for name, circuit in old.circuits.items():
-                if name in self.circuits and circuit.settings == self.circuits[name].settings:
+                if name in self.circuits and _tuned(circuit) == _tuned(self.circuits[name]):
                     self.circuits[name] = circuit
 
     def available(self, upstream: str, now: float) -> bool:
@@ -205,6 +205,11 @@ def effective(settings: Settings, upstream: str) -> Settings:
     return replace(settings, **{name: value for name in names if (value := getattr(override, name)) is not None})
 
 
+def _tuned(circuit: Circuit) -> dict[str, Any]:
+    """The settings by which a circuit judges."""
+    return {name: getattr(circuit.settings, name) for name in Override.__dataclass_fields__}
+
+
 def _shown(circuit: Circuit, now: float) -> dict[str, Any]:
     bad, slow, attempts = circuit.rates(now)
     told: dict[str, Any] = {"state": circuit.state.value, "failure_rate": round(bad, 4), "slow_rate": round(slow, 4)}
@@ -213,8 +218,7 @@ def _shown(circuit: Circuit, now: float) -> dict[str, Any]:
         told["due_in"] = round(max(0.0, circuit.until - now), 3)
     if circuit.held is not None:
         told["held"] = circuit.held.value
-    settings = circuit.settings
-    told["settings"] = {name: getattr(settings, name) for name in Override.__dataclass_fields__}
+    told["settings"] = _tuned(circuit)
     return told
 
 

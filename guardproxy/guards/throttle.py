@@ -7,7 +7,7 @@ or that its model is being loaded.  The gate itself is `core.throttle`'s.  None 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.throttle import Gate, Pass
@@ -29,8 +29,9 @@ LOADING = 5.0
 class Settings:
     """How upstreams are treated that ask to be left alone (``throttle``)."""
 
-    enabled: bool = True
-    """Whether a throttled upstream is left alone; ``false``: each call finds out for itself."""
+    enabled: bool | Literal["shadow"] = True
+    """Whether a throttled upstream is left alone; ``false``: each call finds out for itself; ``shadow``: so too, but it
+    is counted what would have been held back."""
     max_seconds: Seconds = Seconds(60)
     """Seconds that a Retry-After holds calls back at the most."""
 

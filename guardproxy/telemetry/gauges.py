@@ -34,6 +34,8 @@ class Gauges:
     """By upstream: the standing verdict, ``rise`` and ``fall`` applied."""
     pools: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     """By upstream: connections open, those of them idle, and calls waiting for one."""
+    shadow: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By gate in shadow: what it would have done, how often; never falls."""
     cache_size: int = 0
     """Entries kept."""
     cache_bytes: int = 0
@@ -83,6 +85,8 @@ class Gauges:
     """Since start; never falls."""
 
 
+GATES = ("breaker", "throttle")
+WOULD = ("permitted", "refused", "spared", "lost", "opened")
 REASONS = ("circuit_open", "slow", "throttled", "overloaded", "manual", "other")
 """Why a ceiling falls; what is none of them is shown as other."""
 
@@ -140,6 +144,13 @@ class Readings(Collector):
             "Retries that may be made at once",
             {name: now.budgets.get(name, 0.0) for name in now.upstreams},
         )
+        shadow = CounterMetricFamily(
+            "guardproxy_shadow_total", "What gates in shadow would have done", labels=["guard", "would"]
+        )
+        for gate in GATES:
+            for would in WOULD:
+                shadow.add_metric([gate, would], now.shadow.get(gate, {}).get(would, 0))
+        yield shadow
         reloads = CounterMetricFamily("guardproxy_config_reloads_total", "Reloads by result", labels=["result"])
         reloads.add_metric(["ok"], now.reloads)
         reloads.add_metric(["refused"], now.reloads_refused)

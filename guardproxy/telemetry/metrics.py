@@ -200,6 +200,7 @@ class Metrics(Collector):
             "errors": sum(counts.errors.values()),
             "json": dict(counts.results),
             "lookups": dict(counts.cache),
+            "invalid": sum(model.invalid for model in counts.models.values()),
             "first": {name: model.first.counts() for name, model in counts.models.items()},
         }
 

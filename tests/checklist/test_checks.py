@@ -80,7 +80,8 @@ def test_json_guard_without_fallbacks():
 @pytest.mark.parametrize(
     "circuits, words",
     [
-        (None, "circuit_breaker.enabled is false"),
+        (False, "circuit_breaker.enabled is false"),
+        ("shadow", "circuit_breaker.enabled is shadow"),
         ({"qwen": "open", "llama": "closed"}, "qwen is open"),
         ({"qwen": "half_open", "llama": "open"}, "qwen is half-open, llama is open"),
     ],

@@ -119,7 +119,6 @@ def test_what_is_wrong_is_said(text, said):
     "text, path",
     [
         ("shared: {state: true}", "shared.state"),
-        ("circuit_breaker: {enabled: shadow}", "circuit_breaker.enabled"),
     ],
 )
 def test_what_does_not_work_yet_is_refused(text, path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from guardproxy import __version__
-from guardproxy.telemetry.gauges import REASONS, Gauges, Readings
+from guardproxy.telemetry.gauges import GATES, REASONS, WOULD, Gauges, Readings
 
 
 def read(gauges: Gauges) -> dict[str, float]:
@@ -35,6 +35,7 @@ def test_what_the_machines_say():
             healthy={"qwen": True},
             pools={"qwen": (5, 3, 1)},
             budgets={"qwen": 7.5},
+            shadow={"breaker": {"refused": 3}},
             ceiling_reason="because",
             refused=4,
             reloads=2,
@@ -74,6 +75,8 @@ def test_what_the_machines_say():
         "guardproxy_mode_ceiling": 1,
         **{f"guardproxy_mode_ceiling_reason {reason}": reason == "other" for reason in REASONS},
         "guardproxy_retry_budget qwen": 7.5,
+        **{f"guardproxy_shadow_total {gate} {would}": 0 for gate in GATES for would in WOULD},
+        "guardproxy_shadow_total breaker refused": 3,
         "guardproxy_client_connections_refused_total": 4,
         "guardproxy_config_reloads_total ok": 2,
         "guardproxy_config_reloads_total refused": 1,
