@@ -6,12 +6,13 @@ Here belong the phases, the model servers that live through them, and the watch 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from bench.lab import ROOT
-from bench.process import Running, answers, free_port
+from bench.process import Running, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,4 +126,9 @@ async def play(script: Script, models: Models, session: aiohttp.ClientSession, b
 
 
 def _free(port: int) -> bool:
-    return not answers(port, "/simulate")
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
