@@ -134,6 +134,15 @@ class Lru(Generic[V]):
             self._gone(key, self._entries.pop(key))
         return len(keys)
 
+    def shrink(self, most: int) -> int:
+        """Drop the least recently used entries until no more than *most* bytes are left; tell how many."""
+        before = len(self._entries)
+        while self._entries and self.bytes > most:
+            key, oldest = self._entries.popitem(last=False)
+            self._gone(key, oldest)
+            self.evictions += 1
+        return before - len(self._entries)
+
     def sweep(self, now: float, most: int = 1000) -> bool:
         """Drop expired entries, looking at *most* of them at a time; True once all have been looked at."""
         last = int(now / self._grain)

@@ -85,6 +85,15 @@ class Machine(RuleBasedStateMachine):
         assert self.lru.purge((lambda value: value % 2 == 0) if even else None) == len(doomed)
         self.model = [entry for entry in self.model if entry not in doomed]
 
+    @rule(most=st.sampled_from([0, 30, 60, 100]))
+    def shrink(self, most):
+        dropped = 0
+        while sum(entry[2] for entry in self.model) > most:
+            self.model.pop(0)
+            self.evicted += 1
+            dropped += 1
+        assert self.lru.shrink(most) == dropped
+
     @rule()
     def sweep(self):
         while not self.lru.sweep(self.now, most=2):
@@ -101,6 +110,7 @@ class Machine(RuleBasedStateMachine):
         assert self.lru.bytes == sum(entry[2] for entry in self.model) <= BYTES
         assert self.lru.evictions == self.evicted
         assert self.lru.expirations == len(self.gone_stale)
+        assert sorted(key for slot in self.lru._wheel.values() for key in slot) == sorted(e[0] for e in self.model)
 
 
 TestLru = Machine.TestCase
