@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from guardproxy.config.load import Loaded
 
@@ -32,11 +34,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextmanager
+def _without_certificates() -> Iterator[None]:
+    """Import aiohttp without having it read the system's certificates twice: 0.1 s, and 2 MB, for nobody's use.
+
+    The contexts that it makes meanwhile trust nobody, so that whoever took one by mistake would not get through;
+    those who speak TLS here, the way to upstreams and the webhook, make contexts of their own.
+    """
+    import ssl
+
+    whole = ssl.create_default_context
+    ssl.create_default_context = lambda *_, **__: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        yield
+    finally:
+        ssl.create_default_context = whole
+
+
 def main(args: argparse.Namespace) -> int:
     """Serve until a signal comes; 0 after a clean drain, 2 for a bad configuration, 1 otherwise."""
     import uvloop
 
-    from guardproxy.app.serve import Proxy
+    with _without_certificates():
+        from guardproxy.app.serve import Proxy
     from guardproxy.app.stand_ins import StandIns
     from guardproxy.config.load import Invalid, load
 

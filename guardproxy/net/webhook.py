@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -119,7 +120,10 @@ class Webhook:
         }
 
     async def _deliver(self) -> None:
-        async with aiohttp.ClientSession(timeout=ANSWER, trust_env=True) as session:
+        # A context of our own (see `cli.run`), made aside: reading the system's certificates takes a while.
+        trust = await asyncio.to_thread(ssl.create_default_context) if self._url.startswith("https:") else True
+        connector = aiohttp.TCPConnector(ssl=trust)
+        async with aiohttp.ClientSession(connector=connector, timeout=ANSWER, trust_env=True) as session:
             while self._waiting:
                 delivered = False
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
 
 import pytest
@@ -176,3 +177,24 @@ async def test_nothing_in_a_letter_calls_a_channel(receiver, hook):
     await hook.close()
     assert "&lt;!channel&gt; &amp; more" in receiver.got[0]["text"]
     assert receiver.got[0]["reason"] == "<!channel> & more"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a certificate that is trusted", "one that is not"])
+async def test_over_tls_the_receiver_is_verified(known, certs, monkeypatch):
+    """Against the certificates of the system, whatever aiohttp was made to believe when it was imported."""
+    if known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certs / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certs / "server.pem")
+    here = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", here.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://localhost:{runner.addresses[0][1]}/hook"
+    webhook = Webhook(url, MODES, lambda: 1_700_000_000.25, backoff=0.001)
+    webhook.tell(OPENED)
+    await webhook.close()
+    await runner.cleanup()
+    assert (len(here.got), webhook.failures) == ((1, 0) if known else (0, 1))
