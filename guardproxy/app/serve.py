@@ -169,7 +169,8 @@ class Proxy:
 
     def _prober(self, house: House) -> Prober:
         chat = next(dialect for dialect in registry.dialects() if dialect.name == "chat")
-        return Prober(house.health, house.breaker, house.rules, house.performer, chat, self.sinks.check, self._loop)
+        told, answered = self.sinks.check, self.sinks.metrics.answered
+        return Prober(house.health, house.breaker, house.rules, house.performer, chat, told, answered, self._loop)
 
     def _own(self, house: House, prober: Prober) -> Own:
         views = Views(

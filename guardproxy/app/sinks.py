@@ -136,7 +136,7 @@ class Sinks:
 
     def check(self, upstream: str, check: Check, news: list[News]) -> None:
         """A health check has been made; one that was not let through to the model took no time."""
-        self.metrics.health(upstream, check.ok, check.seconds)
+        self.metrics.health(upstream, check.ok, check.seconds, check.tokens)
         self.news(news)
 
     def reload(self, *, ok: bool) -> None:

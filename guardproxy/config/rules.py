@@ -228,6 +228,8 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     (health.Settings, "interval"): _SPAN,
     (health.Settings, "timeout"): _SPAN,
     (health.Settings, "prompt"): Rule(check=_said_text),
+    (health.Settings, "fresh_for"): _WAIT,
+    (health.Settings, "tokens_per_day"): Rule(minimum=0),
     (health.Settings, "rise"): _COUNT,
     (health.Settings, "fall"): _COUNT,
 }

@@ -11,7 +11,7 @@ Here belongs the verdict on each model and what follows from it for calls.  Who 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.guard import Guard, Spec
@@ -35,12 +35,24 @@ class Settings:
     """Seconds after which a test inference has failed."""
     prompt: str = "Generate a brief perfume description."
     """What a test inference asks."""
+    params: dict[str, Any] = field(default_factory=lambda: {"chat_template_kwargs": {"enable_thinking": False}})
+    """Further fields of a test inference; the default keeps models from thinking aloud first, where they would."""
+    fresh_for: Seconds = Seconds(30)
+    """Seconds for which a call that was answered proves its model well, so that it is not asked besides; 0: never.
+
+    A check that somebody asks for (``/health/llm``, ``verify``) is always a test inference.
+    """
+    tokens_per_day: int = 200_000
+    """Tokens that the test inferences of one model may take in 24 hours; beyond that its last verdict stands."""
     rise: int = 1
     """Checks in a row that make an unhealthy model healthy; never delays the first verdict."""
     fall: int = 2
     """Failed checks in a row that make a healthy model unhealthy; never delays the first verdict."""
 
 
+DAY = 86_400.0
+PROVEN = "a call was answered"
+"""The detail of a check that was not made: it would have told nothing new."""
 UNASKED = "circuit_breaker_open"
 """The reason of a check that was not made: an open circuit lets nothing through."""
 
@@ -56,24 +68,41 @@ class Check:
     reason: str = ""
     """``timeout``, ``invalid_response``, `UNASKED` or the failure in words."""
     detail: str = ""
+    tokens: int = 0
+    """What it took."""
 
 
 @final
 class Pulse:
     """The health of one model. Pure: the caller brings the checks."""
 
-    __slots__ = ("_streak", "healthy", "last", "settings")
+    __slots__ = ("_day", "_spent", "_streak", "healthy", "last", "settings")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._streak = 0
+        self._day = float("-inf")
+        self._spent = 0
         self.healthy: bool | None = None
         """The verdict; None before the first check."""
         self.last: Check | None = None
 
+    def affords(self, now: float) -> bool:
+        """Whether there are tokens left for a test inference today; a day begins with its first check."""
+        return now - self._day >= DAY or self._spent < self.settings.tokens_per_day
+
+    def proven(self, now: float) -> Check:
+        """What a call that was just answered is worth as a check; how long a check took is as before."""
+        if self.last is None:
+            return Check(now, ok=True, seconds=0.0, detail=PROVEN)
+        return replace(self.last, at=now, ok=True, reason="", detail=PROVEN, tokens=0)
+
     def take(self, check: Check) -> bool:
         """Take note of a check; whether the verdict changed."""
         self.last = check
+        if check.at - self._day >= DAY:
+            self._day, self._spent = check.at, 0
+        self._spent += check.tokens
         if self.healthy is None:
             self.healthy = check.ok
             return True

@@ -13,7 +13,8 @@ import orjson
 
 from guardproxy.core.steps import Ask
 from guardproxy.core.values import Answer, Call, Fault, Kind, Record, Refusal, Target
-from guardproxy.guards.health import UNASKED, Check
+from guardproxy.guards.health import PROVEN, UNASKED, Check
+from guardproxy.openai.usage import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +48,17 @@ class Prober:
         performer: Performer,
         dialect: Dialect,
         told: Callable[[str, Check, list[News]], None],
+        answered: Callable[[str], int],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """*answered* counts the attempts of calls that an upstream has answered; it is looked at twice a second."""
         self._health = health
         self._breaker = breaker
         self._rules = rules
         self._performer = performer
         self._dialect = dialect
         self._told = told
+        self._answered = answered
         self._loop = loop
         self._running: dict[str, asyncio.Task[Check]] = {}
         self._rounds: list[asyncio.Task[None]] = []
@@ -75,7 +79,7 @@ class Prober:
     async def check(self, upstream: str) -> Check:
         """Check one model now; whoever asks while a check runs, or within a second after it, gets its result."""
         last = self._health.pulses[upstream].last
-        if last is not None and self._holds(upstream, last):
+        if last is not None and (self._holds(upstream, last) or not self._affords(upstream)):
             return last
         task = self._running.get(upstream)
         if task is None:
@@ -97,22 +101,37 @@ class Prober:
         if now - last.at >= FRESH or self._waits(upstream):
             return False
         closed_off = self._breaker is not None and not self._breaker.available(upstream, now)
-        return (last.reason == UNASKED) is closed_off
+        return (last.reason == UNASKED) is closed_off and last.detail != PROVEN
+
+    def _affords(self, upstream: str) -> bool:
+        """Whether a check may cost something today; a circuit that waits for its probe is never let down."""
+        return self._waits(upstream) or self._health.pulses[upstream].affords(self._loop.time())
 
     def _waits(self, upstream: str) -> bool:
         """Whether a circuit waits for a probe."""
         return self._breaker is not None and self._breaker.due(upstream, self._loop.time())
 
     async def _round(self, upstream: str) -> None:
-        interval = self._health.settings.interval
+        settings, clock = self._health.settings, self._loop.time
         spread = 1.0 - SPREAD / 2 + SPREAD * self._rules.dice()
+        count, proof = self._answered(upstream), float("-inf")
+        await self.check(upstream)
         while True:
-            await self.check(upstream)
-            due = self._loop.time() + interval * spread
-            while (left := due - self._loop.time()) > 0:
+            due = clock() + settings.interval * spread
+            while (left := due - clock()) > 0 and not self._waits(upstream):
                 await asyncio.sleep(min(left, EAGER))
-                if self._waits(upstream):
-                    break
+                if (now_answered := self._answered(upstream)) != count:
+                    count, proof = now_answered, clock()
+            if clock() - proof < settings.fresh_for and not self._waits(upstream):
+                self._prove(upstream)
+            else:
+                await self.check(upstream)
+
+    def _prove(self, upstream: str) -> None:
+        """A call was answered just now: a test inference would tell nothing new."""
+        check = self._health.pulses[upstream].proven(self._loop.time())
+        if (verdict := self._health.take(upstream, check)) is not None:
+            self._told(upstream, check, self._rules.spread([verdict], check.at))
 
     async def _check(self, upstream: str) -> Check:
         breaker, started = self._breaker, self._loop.time()
@@ -172,7 +191,8 @@ class Prober:
         if not any(self._dialect.texts(outcome.doc)):
             detail = "the answer has no text"
             return Check(outcome.at, ok=False, seconds=seconds, reason="invalid_response", detail=detail), Kind.FAILURE
-        return Check(outcome.at, ok=True, seconds=seconds), Kind.SUCCESS
+        spent = sum(tokens(self._dialect.usage(outcome.doc))) or WORDS + len(settings.prompt) // 4
+        return Check(outcome.at, ok=True, seconds=seconds, tokens=spent), Kind.SUCCESS
 
     def _question(self, upstream: str, started: float) -> Call:
         model = self._rules.models.get(upstream) or upstream
@@ -181,6 +201,7 @@ class Prober:
             "messages": [{"role": "user", "content": self._health.settings.prompt}],
             "max_tokens": WORDS,
             "temperature": 0,
+            **self._health.settings.params,
         }
         headers = [(b"Content-Type", b"application/json"), (b"User-Agent", b"guardproxy-health")]
         return Call(

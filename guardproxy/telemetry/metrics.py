@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from prometheus_client.registry import Collector
 
+from guardproxy.core.values import Kind
 from guardproxy.telemetry.counts import NO_REPLY, ODD, SOURCES, STATUSES, Counts
 from guardproxy.telemetry.families import families
 from guardproxy.telemetry.model import KEY_REFUSED, PLACE, Model
@@ -181,9 +182,16 @@ class Metrics(Collector):
         if news.what == "ceiling" and fall in combinations(self._counts.modes, 2):
             self._counts.falls[fall] += 1
 
-    def health(self, model: str, ok: bool, seconds: float) -> None:
-        """A check of *model* is over and took so many *seconds*."""
+    def answered(self, upstream: str) -> int:
+        """Attempts of calls that *upstream* has answered."""
+        for sort in self.sorts:
+            self._settle(sort)
+        return self._counts.models[upstream].kinds[PLACE[Kind.SUCCESS][0]]
+
+    def health(self, model: str, ok: bool, seconds: float, tokens: int = 0) -> None:
+        """A check of *model* is over and took so many *seconds* and *tokens*."""
         counts = self._counts.models[model]
+        counts.check_tokens += tokens
         counts.check_seconds = seconds
         counts.checks_failed += not ok
 

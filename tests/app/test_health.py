@@ -161,3 +161,58 @@ async def test_checks_end_with_the_proxy(make):
     async with asyncio.timeout(3):
         await stand.proxy.close()
     assert (await asking).status == 503
+
+
+# -- health that costs almost nothing
+
+
+QUICK = {"interval": 0.6, "fresh_for": 5}
+
+
+async def test_a_model_that_answers_calls_is_not_asked_besides(make):
+    """A real success is the check: no tokens are spent on proving what is known. Idle models are asked."""
+    stand = await make({"health": QUICK, "cache": {"enabled": False}})
+    pulses = stand.proxy.house.health.pulses
+    proven = False
+    for number in range(200):
+        await stand.chat(f"number {number}", model="qwen")
+        await asyncio.sleep(0.02)
+        if (proven := pulses["qwen"].last.detail == "a call was answered") and stand.asked("llama") >= 2:
+            break
+    assert proven
+    asked = stand.asked("qwen")
+    assert asked == number + 1 or asked == number + 2  # one round may have begun before the first call was counted
+    assert await stand.metric('llm_health_status{model="qwen"}') == 1
+
+
+async def test_who_asks_for_a_check_gets_one(make):
+    """`/health/llm` and `verify` are test inferences, whatever is known from calls."""
+    stand = await make({"health": {"fresh_for": 1000}})
+    await stand.chat(model="qwen")
+    asked = stand.asked("qwen")
+    await fresh(stand)
+    assert (await stand.get("/health/llm?model=qwen")).status == 200
+    assert stand.asked("qwen") == asked + 1
+
+
+async def test_the_tokens_of_a_day(make):
+    """Beyond them the last verdict stands, and nobody can make the model work by asking for its health."""
+    stand = await make({"health": {"tokens_per_day": 1}})
+    spent = await stand.metric('guardproxy_health_tokens_total{model="qwen"}')
+    assert spent > 0
+    await fresh(stand)
+    asked = stand.asked("qwen")
+    assert (await stand.get("/health/llm?model=qwen")).json()["status"] == "healthy"
+    assert stand.asked("qwen") == asked
+    assert await stand.metric('guardproxy_health_tokens_total{model="qwen"}') == spent
+
+
+async def test_thinking_is_off(make):
+    """A model that thinks aloud first would spend all its tokens on that, and say nothing."""
+    stand = await make()
+    await fresh(stand)
+    await stand.get("/health/llm?model=qwen")
+    body = stand.seen("qwen")
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["max_tokens"] >= 16
+    assert body["messages"][0]["content"] == "Generate a brief perfume description."

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardproxy.core.values import Refusal, Target
-from guardproxy.guards.health import Check, Health, Pulse, Settings
+from guardproxy.guards.health import DAY, PROVEN, Check, Health, Pulse, Settings
 
 
 def check(ok: bool, at: float = 1.0) -> Check:
@@ -51,3 +51,24 @@ def test_news_only_where_something_changed():
     assert [None if one is None else (one.old, one.new) for one in told] == [
         ("unknown", "healthy"), None, None, None, None, ("healthy", "unhealthy"), None, ("unhealthy", "healthy"),
     ]  # fmt: skip
+
+
+def test_a_call_that_was_answered_is_worth_a_check():
+    """It counts towards `rise`; how long a check takes is still what the last one took."""
+    pulse = Pulse(Settings(rise=2))
+    pulse.take(Check(1.0, ok=False, seconds=3.0, reason="timeout", tokens=5))
+    assert pulse.take(pulse.proven(2.0)) is False
+    assert pulse.take(pulse.proven(3.0)) is True
+    assert pulse.last == Check(3.0, ok=True, seconds=3.0, detail=PROVEN)
+    assert Pulse(Settings()).proven(1.0).ok
+
+
+def test_a_day_has_so_many_tokens():
+    """It begins with its first check; what was spent yesterday is forgotten."""
+    pulse = Pulse(Settings(tokens_per_day=10))
+    for now in (1.0, 2.0):
+        assert pulse.affords(now)
+        pulse.take(Check(now, ok=True, seconds=1.0, tokens=6))
+    assert not pulse.affords(3.0)
+    assert not pulse.affords(DAY)
+    assert pulse.affords(1.0 + DAY)
