@@ -5,12 +5,14 @@ FROM python:${PYTHON}-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 RUN python -m venv --without-pip /opt/guardproxy
-# What changes seldom comes first: the locked dependencies, each wheel checked against its hash.
-COPY requirements.lock ./
+# What changes seldom comes first: what the build and the program need, each wheel checked against its hash.
+COPY requirements-build.lock requirements.lock ./
+RUN pip install --require-hashes --only-binary :all: -r requirements-build.lock
 RUN pip --python /opt/guardproxy/bin/python install --require-hashes --only-binary :all: -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY guardproxy ./guardproxy
-RUN pip wheel --no-deps --wheel-dir /dist . \
+ARG REVISION=
+RUN GUARDPROXY_COMMIT="${REVISION}" pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
  && pip --python /opt/guardproxy/bin/python install --no-deps /dist/guardproxy-*.whl
 
 FROM python:${PYTHON}-slim

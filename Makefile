@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit fix docs bench storm answers e2e image lock
+.PHONY: help run test check audit fix docs bench storm answers e2e image dist lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -43,11 +43,16 @@ e2e: $(STAMP) ## real model servers, real clients: installs them into .e2e; writ
 	GUARDPROXY_E2E=1 $(BIN)/python -m pytest tests/e2e
 
 image: ## build the container image
-	docker build -t $(IMAGE) .
+	docker build --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
-lock: ## resolve the runtime dependencies anew, with hashes, into requirements.lock
+dist: $(STAMP) ## the wheel, the source archive and the bill of materials, into dist/
+	rm -rf dist && $(BIN)/python -m build --no-isolation
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/guardproxy.cdx.json requirements.lock
+
+lock: ## resolve the dependencies of the program and of its build anew, with hashes
 	rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q pip-tools
 	CUSTOM_COMPILE_COMMAND='make lock' .lock/bin/pip-compile -q --upgrade --extra shared --generate-hashes --strip-extras --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml
+	CUSTOM_COMPILE_COMMAND='make lock' .lock/bin/pip-compile -q --upgrade --all-build-deps --only-build-deps --generate-hashes --strip-extras --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements-build.lock pyproject.toml
 	rm -rf .lock
 
 $(STAMP): pyproject.toml

@@ -12,8 +12,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from guardproxy import __version__
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,13 +25,22 @@ COMMANDS = {
 }
 
 
+class _Version(argparse.Action):
+    """Prints the version once it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Look it up."""
+        sys.stdout.write(importlib.import_module("guardproxy.cli.version").version() + "\n")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2: bad arguments or a bad configuration)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="guardproxy", description="A sidecar reverse proxy that guards calls to model servers."
     )
-    parser.add_argument("--version", action="version", version=f"guardproxy {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit if known")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
