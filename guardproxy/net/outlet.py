@@ -223,9 +223,10 @@ class Outlet:
 
     def finish(self) -> None:
         """Nothing more will be done for this answer: the next request may be served."""
-        self.left = None
-        self.finished = True
-        self._line.answered()
+        if not self.finished:
+            self.left = None
+            self.finished = True
+            self._line.answered()
 
     def fail(self, mistake: Exception) -> None:
         """Whoever has charge of the answer met a mistake of ours: answer so, and tell the operator."""

@@ -27,8 +27,9 @@ from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
+    from guardproxy.core.steps import Step
     from guardproxy.core.values import Call, Outcome, Record
     from guardproxy.flow.rules import Rules
     from guardproxy.flow.story import Story
@@ -124,31 +125,31 @@ class Performance:
     def _tell(self, outcome: Any) -> None:
         """Send the story what came of its last step, and begin what it wants next."""
         try:
-            step = self._telling.send(outcome)
-            if type(step) is Ask:
-                self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
-            elif type(step) is Pause:
-                self._timer = self._roads.loop.call_later(step.seconds, self._woken)
-            elif type(step) is Stand:
-                step.ticket.wake = self._called
-                self._timer = self._roads.loop.call_later(step.seconds, self._woken)
+            try:
+                step = self._telling.send(outcome)
+            except StopIteration as end:
+                self._end(end.value)
             else:
-                self._task = self._roads.loop.create_task(self._waited(step))
-        except StopIteration as end:
-            self._end(end.value)
+                self._take(step)
         except Exception as mistake:  # noqa: BLE001 -- ours: the caller gets an answer and the operator hears of it
-            self._stop()
-            self._outlet.fail(mistake)
-            self._over()
+            self._fail(mistake)
+
+    def _take(self, step: Step) -> None:
+        """Perform *step*."""
+        loop = self._roads.loop
+        if type(step) is Ask:
+            self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
+        elif type(step) is Pause:
+            self._timer = loop.call_later(step.seconds, self._woken)
+        elif type(step) is Stand:
+            step.ticket.wake = self._called
+            self._timer = loop.call_later(step.seconds, self._woken)
+        else:
+            self._task = loop.create_task(self._wait(step))
 
     def _woken(self) -> None:
         self._timer = None
         self._tell(self._roads.loop.time())
-
-    def _waited(self, step: Join | Fetch | Weigh) -> Coroutine[Any, Any, None]:
-        if type(step) is Join:
-            return self._join(step)
-        return self._fetch(step) if type(step) is Fetch else self._weigh(step)
 
     def _called(self) -> None:
         """It is our turn: who says so is in the middle of another story, so in a moment."""
@@ -156,22 +157,35 @@ class Performance:
             self._timer.cancel()
             self._timer = self._roads.loop.call_later(0, self._woken)
 
-    async def _weigh(self, weigh: Weigh) -> None:
+    async def _wait(self, step: Join | Fetch | Weigh) -> None:
+        """Perform a *step* that takes a coroutine."""
+        try:
+            came: Any
+            if type(step) is Join:
+                came = await self._join(step)
+            else:
+                came = await (self._fetch(step) if type(step) is Fetch else self._weigh(step))
+        except Exception as mistake:  # noqa: BLE001 -- ours, as in `_tell`
+            self._task = None
+            self._fail(mistake)
+        else:
+            self._task = None
+            self._tell(came)
+
+    async def _weigh(self, weigh: Weigh) -> float:
         """Have something judged off the loop."""
         weigh.answer = await self._roads.scales.weigh(weigh.question, weigh.until)
-        self._task = None
-        self._tell(self._roads.loop.time())
+        return self._roads.loop.time()
 
-    async def _fetch(self, fetch: Fetch) -> None:
+    async def _fetch(self, fetch: Fetch) -> Fetched:
         """Look into the store that several proxies share; others may join meanwhile."""
         roads = self._roads
         if self._record.flight is not None:
             self._record.flight.pilot = self._outlet
         found = None if roads.far is None else await roads.far.fetch(fetch.call)
-        self._task = None
-        self._tell(Fetched(roads.loop.time(), found))
+        return Fetched(roads.loop.time(), found)
 
-    async def _join(self, join: Join) -> None:
+    async def _join(self, join: Join) -> Landed:
         """Listen to what another caller has asked for; the last one to leave ends it."""
         flight, ear = join.flight, Ear(join.flight, join.call, self._record, self._outlet, self._roads.loop)
         flight.join(ear)
@@ -179,15 +193,13 @@ class Performance:
         if type(flight.source) is Events:
             flight.source.greet(ear)
         try:
-            landed: Landed = await ear.listen()
+            return await ear.listen()
         finally:
             nobody = flight.leave(ear)
             if flight.pilot.gone:
                 nobody = flight.leader_left() or nobody
             if nobody or not flight.listeners:
                 flight.pilot.abandon()
-        self._task = None
-        self._tell(landed)
 
     def _end(self, reply: Reply) -> None:
         """The story has been told: answer."""
@@ -228,12 +240,28 @@ class Performance:
             self._hold.stop()
         self._telling.close()
 
+    def _fail(self, mistake: Exception) -> None:
+        """A mistake of ours: the caller gets an answer, and the operator hears of it."""
+        self._stop()
+        self._record.reply = self._record.reply or error(500, "internal_error", "internal error")
+        self._outlet.fail(mistake)
+        self._over()
+
     def _over(self) -> None:
-        if self._roads.far is not None and self._call.key:
-            self._roads.far.finish(self._call, self._record)
+        told, self._told = self._told, _nobody
         self._errand = self._hold = None
-        self._told(self._record)
+        try:
+            if self._roads.far is not None and self._call.key:
+                self._roads.far.finish(self._call, self._record)
+            told(self._record)
+        except Exception as mistake:  # noqa: BLE001 -- whatever becomes of the book, the next request is served
+            self._outlet.fail(mistake)
         self._outlet.finish()
+
+
+def _nobody(record: Record) -> None:
+    """Take the place of who has been told."""
+    del record
 
 
 def answer(reply: Reply, record: Record, outlet: Outlet) -> None:
