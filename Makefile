@@ -57,5 +57,5 @@ lock: ## resolve the dependencies of the program and of its build anew, with has
 
 $(STAMP): pyproject.toml
 	@echo 'preparing .venv (once, about half a minute)'
-	$(PYTHON) -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -e '.[dev,shared]'
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -e '.[dev,shared,otel]'
 	@touch $@

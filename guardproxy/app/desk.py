@@ -24,13 +24,21 @@ if TYPE_CHECKING:
     from guardproxy.app.own import Own
     from guardproxy.flow.read import Place
     from guardproxy.net.server import Body, Outlet, Request
+    from guardproxy.telemetry.spans import Spans
 
 
 @final
 class Desk:
     """Takes the requests of the app's port."""
 
-    def __init__(self, house: House, own: Own, told: Callable[[Record], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        house: House,
+        own: Own,
+        told: Callable[[Record], None],
+        loop: asyncio.AbstractEventLoop,
+        spans: Spans | None = None,
+    ) -> None:
         self.house = house
         self.own = own
         self._told = told
@@ -43,6 +51,7 @@ class Desk:
         self.full = False
         """Whether new calls are refused for want of memory."""
         self.background = Background(told, loop)
+        self.spans = spans
 
     def handle(self, request: Request, outlet: Outlet) -> Coroutine[Any, Any, None] | None:
         """Answer one request of an app."""
@@ -109,6 +118,8 @@ class Desk:
             call = house.reading.call(request.method, place, request.headers, body, now)
             if type(call) is not Reply:
                 record.call = call
+                if self.spans is not None:
+                    self.spans.begin(call, record)
                 call = house.rules.admit(call, record, now)
         except BaseException:
             self._over(record)

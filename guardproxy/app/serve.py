@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from guardproxy import __version__
@@ -26,9 +25,11 @@ from guardproxy.app.memory import Memory, granted
 from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
 from guardproxy.app.sinks import Sinks
+from guardproxy.app.tracing import spans
 from guardproxy.app.views import Views
 from guardproxy.app.watch import Watch
 from guardproxy.config import registry
+from guardproxy.config.files import version
 from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
@@ -83,10 +84,11 @@ class Proxy:
         names, modes = list(house.upstreams), list(config.modes)
         hook = config.alerts.webhook
         webhook = None if hook is None else Webhook(hook, modes, wall, instance=socket.gethostname())
-        self.sinks = Sinks(Metrics(names, modes), self.log, Feed(wall, bodies=config.debug.bodies), webhook, loop, wall)
+        metrics, feed = Metrics(names, modes), Feed(wall, bodies=config.debug.bodies)
+        self.sinks = Sinks(metrics, self.log, feed, webhook, loop, wall, spans(config))
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
         self.prober, self._signals = self._prober(house), house.signals(loop)
-        self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop)
+        self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop, self.sinks.spans)
         limits = ServerLimits(
             connections=config.limits.connections,
             per_client=config.limits.connections_per_client,
@@ -233,6 +235,8 @@ class Proxy:
         if self.sinks.webhook is not None:
             await self.sinks.webhook.close()
         self.sinks.fold()
+        if self.sinks.spans is not None:
+            await self._loop.run_in_executor(None, self.sinks.spans.close)
         self.log.say("info", "stopped")
         self.log.close()
 
@@ -278,19 +282,6 @@ class Proxy:
         where = "" if request is None else f"{request.method} {request.target.partition('?')[0][:200]}"
         trace = "".join(traceback.format_exception(error)[-6:])
         self.log.say("error", "a request met a mistake of ours", request=where, error=repr(error), trace=trace)
-
-
-def version(path: str | None) -> str:
-    """Which version of a mounted ConfigMap *path* is: Kubernetes changes one by renaming the link ``..data``.
-
-    Nothing where the file is no part of a ConfigMap: such a file is read again when somebody says so.
-    """
-    if path is None:
-        return ""
-    try:
-        return str((Path(path).parent / "..data").readlink())
-    except OSError:
-        return ""
 
 
 def _refusal(status: int, code: str, message: str) -> tuple[Headers, bytes]:

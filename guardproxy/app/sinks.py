@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from guardproxy.telemetry.feed import Feed
     from guardproxy.telemetry.log import Log
     from guardproxy.telemetry.metrics import Metrics
+    from guardproxy.telemetry.spans import Spans
 
 _STATES = {"closed": 0, "open": 1, "half_open": 2}
 
@@ -57,11 +58,13 @@ class Sinks:
         webhook: Webhook | None,
         loop: asyncio.AbstractEventLoop,
         wall: Callable[[], float],
+        spans: Spans | None = None,
     ) -> None:
         self.metrics = metrics
         self.log = log
         self.feed = feed
         self.webhook = webhook
+        self.spans = spans
         self._loop = loop
         self._wall = wall
         self._over: list[Record] = []
@@ -112,6 +115,8 @@ class Sinks:
             metrics(record, at, sort)
             feed(record, at, sort)
             log(record, at, sort)
+            if self.spans is not None:
+                self.spans.told(record, shift)
         self.log.flush()
 
     def news(self, news: Iterable[News]) -> None:

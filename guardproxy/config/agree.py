@@ -6,6 +6,7 @@ Not here: what is wrong with one setting alone (`decode`, `rules`), what is wron
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, final
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ def agree(config: Config, root: Node, problems: Problems) -> None:
     check.references()
     check.amounts()
     check.sharing()
+    check.extras()
 
 
 @final
@@ -132,6 +134,11 @@ class _Check:
             self._add(
                 ("shared", "url"), "needs `secret` beside it: a text that all these proxies know, and nobody else"
             )
+
+    def extras(self) -> None:
+        """What is asked for has to be installed."""
+        if self._config.tracing.endpoint is not None and find_spec("opentelemetry.sdk") is None:
+            self._add(("tracing", "endpoint"), "needs the extra otel: pip install 'guardproxy[otel]'")
 
     def amounts(self) -> None:
         """Numbers that leave no room for what they are for."""

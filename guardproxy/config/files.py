@@ -2,7 +2,7 @@
 
 Here belong finding them (relative to the configuration's folder), reading schemas, and holding each declared
 fallback against its schema: what is answered when all else fails has to be right before it is needed.
-Not here: what a schema is (`core.jsonschema`).
+Here belongs too which version of a mounted file it is.  Not here: what a schema is (`core.jsonschema`).
 """
 
 from __future__ import annotations
@@ -99,3 +99,16 @@ def _unreadable(error: Exception, folder: File, declared: Declared) -> str:
     if isinstance(error, OSError):
         return f"{file!r} cannot be read: {(error.strerror or str(error)).lower()}"
     return f"{file!r} is not JSON: {error}"
+
+
+def version(path: str | None) -> str:
+    """Which version of a mounted ConfigMap *path* is: Kubernetes changes one by renaming the link ``..data``.
+
+    Nothing where the file is no part of a ConfigMap: such a file is read again when somebody says so.
+    """
+    if path is None:
+        return ""
+    try:
+        return str((File(path).parent / "..data").readlink())
+    except OSError:
+        return ""

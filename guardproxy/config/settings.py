@@ -182,6 +182,22 @@ class Log:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Spans of calls and attempts (``tracing``); needs the extra ``otel``.
+
+    A caller's ``traceparent`` goes upstream in any case, and is in the log.
+    """
+
+    endpoint: str | None = None
+    """Where spans go, by OTLP over HTTP, as ``http://127.0.0.1:4318/v1/traces``; null: nowhere."""
+    service: str = "guardproxy"
+    """The name of the service in traces."""
+    sample: float = 1.0
+    """The part of calls without a ``traceparent`` that are traced; with one, the caller has decided."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Debug:
     """For finding a fault, never in production (``debug``)."""
 
@@ -254,5 +270,7 @@ class Config:
     """What is different for some calls; the first that fits counts."""
     log: Log = Log()
     """What is written about what happens."""
+    tracing: Tracing = Tracing()
+    """Spans of calls and attempts."""
     debug: Debug = Debug()
     """For finding a fault."""

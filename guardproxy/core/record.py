@@ -77,6 +77,8 @@ class Record:
     ended: float = 0.0
     trail: list[tuple[float, str, str]] | None = None
     """What was decided on the way, attempts aside: when, what, and about whom or why; None where nothing was."""
+    span: tuple[int, int, int, int] | None = None
+    """Where spans are made: the ids of its trace, of its span and of its caller's span, and the trace's flags."""
     trace: str = ""
     """The id of the trace that the caller's ``traceparent`` names; read when the call is over."""
 

@@ -1,7 +1,8 @@
 """Which trace a call belongs to.
 
-Here belongs reading the caller's ``traceparent``.  It goes upstream untouched, like every field that is not ours;
-what is made of it here is the id by which log lines, exemplars and the live page can be found from a trace.
+Here belongs reading the caller's ``traceparent``.  It goes upstream untouched, like every field that is not ours,
+unless spans are made (spans); what is made of it here is the id by which log lines, exemplars and the live page can be
+found from a trace.
 """
 
 from __future__ import annotations

@@ -128,6 +128,9 @@ CONTRACT: dict[str, object] = {
     "log.format": "auto",
     "log.sample": 1.0,
     "debug.bodies": False,
+    "tracing.endpoint": None,
+    "tracing.service": "guardproxy",
+    "tracing.sample": 1.0,
 }
 UPSTREAM: dict[str, object] = {
     "aliases": [],
