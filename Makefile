@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit fix docs bench storm answers e2e image dist lock
+.PHONY: help run test check audit fix docs site bench storm answers e2e image dist lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -29,6 +29,9 @@ fix: $(STAMP) ## let ruff mend what it can
 docs: $(STAMP) ## write the reference of the settings, and the schema for editors, anew
 	$(BIN)/python -m guardproxy.config.publish > config/guardproxy.schema.json && $(BIN)/python -m guardproxy.config.reference > docs/configuration.md
 	$(BIN)/python -m tests.faults.page > docs/faults.md
+
+site: $(STAMP) ## the documentation as a site, into .site; broken links are errors
+	$(BIN)/mkdocs build --strict -q
 
 bench: $(STAMP) ## what the hop costs on this machine
 	$(BIN)/python -m bench
