@@ -31,7 +31,7 @@ docs: $(STAMP) ## write the reference of the settings, and the schema for editor
 	$(BIN)/python -m tests.faults.page > docs/faults.md
 
 site: $(STAMP) ## the documentation as a site, into .site; broken links are errors
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 bench: $(STAMP) ## what the hop costs on this machine
 	$(BIN)/python -m bench

@@ -30,7 +30,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Every link, as it is on the site."""
     source = "README.md" if page.file.src_uri == "index.md" else f"docs/{page.file.src_uri}"
     lines = markdown.split("\n")
-    return "\n".join(line if _FENCE.match(line) else _LINK.sub(lambda found: _link(found, source), line) for line in lines)
+    return "\n".join(
+        line if _FENCE.match(line) else _LINK.sub(lambda found: _link(found, source), line) for line in lines
+    )
 
 
 def _link(found: re.Match[str], source: str) -> str:
