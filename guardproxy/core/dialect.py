@@ -43,6 +43,9 @@ class Scan(Protocol):
     def keepable(self) -> bool:
         """Whether it is complete and ended of itself."""
 
+    def told(self) -> Any:
+        """What it told, put together, where the scan was made to do so; else None.  Raises `ValueError`."""
+
 
 class Dialect:
     """One kind of inference call."""
@@ -83,6 +86,10 @@ class Dialect:
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream, and show its events to *watch*."""
         raise NotImplementedError
+
+    def gather(self, call: Call, watch: Watcher | None = None) -> Scan:
+        """Like `scan`, of an answer that nobody sees before it is whole: it may put it together as it comes."""
+        return self.scan(call, watch)
 
     def wanted(self, doc: dict[str, Any]) -> Wanted | None:
         """The schema that the request *doc* asks for; None where it asks for none, or for the upstream to refuse."""

@@ -19,26 +19,13 @@ from guardproxy.core.terms import OURS, Terms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from guardproxy.core.dialect import Dialect
+    from guardproxy.core.dialect import Dialect, Scan
     from guardproxy.core.line import Line
 
 __all__ = [
-    "Answer",
-    "Attempt",
-    "Call",
-    "Fault",
-    "Headers",
-    "Kind",
-    "News",
-    "Outcome",
-    "Record",
-    "Refusal",
-    "Relayed",
-    "Reply",
-    "Schema",
-    "Target",
-    "Verdict",
-]
+    "Answer", "Attempt", "Call", "Fault", "Headers", "Kind", "News", "Outcome", "Record", "Refusal",
+    "Relayed", "Reply", "Schema", "Target", "Verdict",
+]  # fmt: skip
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order and spelling in which they came."""
@@ -162,6 +149,8 @@ class Answer:
     """Whether it is whole and ended of itself: neither cut at a length nor by a filter."""
     retry_after: float | None = None
     """Seconds the upstream asked to be left alone."""
+    scan: Scan | None = None
+    """Who has read it along, where it came as a stream."""
     hopeless: str = ""
     """Why it was ended early: nothing that could still have come would have made it acceptable."""
 

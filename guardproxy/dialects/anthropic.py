@@ -51,11 +51,6 @@ class Anthropic(Language):
             return "answered JSON that is no object"
         return None if isinstance(doc.get("content"), list) else "answered without content"
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """It says why it stopped."""
-        del body
-        return bool(doc.get("stop_reason"))
-
     def finished(self, doc: Any) -> bool:
         """It stopped of itself."""
         return doc.get("stop_reason") in message.ENDED

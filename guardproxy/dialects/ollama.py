@@ -58,11 +58,6 @@ class Ollama(Language):
             return None
         return "answered without message or response"
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """It says that it is done."""
-        del body
-        return doc.get("done") is True
-
     def finished(self, doc: Any) -> bool:
         """It is done, and of itself; older servers do not say why."""
         return doc.get("done") is True and doc.get("done_reason", "stop") == "stop"

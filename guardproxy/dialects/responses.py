@@ -52,11 +52,6 @@ class Responses(Language):
             return None
         return "answered without output"
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """Its status says that it is over."""
-        del body
-        return doc.get("status") in response.OVER
-
     def finished(self, doc: Any) -> bool:
         """It is complete."""
         return bool(doc.get("status") == "completed")

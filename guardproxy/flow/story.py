@@ -214,7 +214,7 @@ class _Pursuit:
             return answer
         if answer.hopeless:  # ended by us: the model was well, what it said was not
             self.record.aborted += 1
-            return replace(answer, kind=Kind.SUCCESS, doc=call.dialect.so_far(answer.body))
+            return replace(answer, kind=Kind.SUCCESS, doc=verdicts.so_far(call.dialect, answer))
         # what is wrong with an answer is said of whoever gave it
         return call.dialect.examine(
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer

@@ -6,11 +6,12 @@ Whether an answer is asked for again is the story's, how an accepted one leaves 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.values import Answer, Verdict
 
 if TYPE_CHECKING:
+    from guardproxy.core.dialect import Dialect
     from guardproxy.core.values import Call, Record, Reply
 
 
@@ -25,6 +26,15 @@ def rejected(answer: Answer, verdict: Verdict, record: Record, now: float) -> No
     record.parse_failures.append(record.attempts[-1].upstream)
     why = "cut at its length" if verdict.cut else "invalid"
     record.note(now, "rejected", "hung up on: nothing could come of it" if answer.hopeless else why)
+
+
+def so_far(dialect: Dialect, answer: Answer) -> Any:
+    """What an *answer* that was ended early told: as whoever read it along has put it together, else from its bytes."""
+    try:
+        doc = None if answer.scan is None else answer.scan.told()
+    except ValueError:
+        doc = None
+    return doc or dialect.so_far(answer.body)
 
 
 def left(call: Call, reply: Reply, now: float) -> Answer | None:

@@ -109,7 +109,7 @@ class Errand:
             return Events(ask, dialect.scan(call), limit, outlet, record, self._clocks, roads.loop, self._done)
         sink = Gather(ask.target.upstream, self._clocks, limit, roads.loop, self._done)
         if ask.streams and dialect is not None:
-            sink.read_along(dialect.scan(call, ask.watch), dialect.is_stream)
+            sink.read_along(dialect.gather(call, ask.watch), dialect.is_stream)
         return sink
 
     def cancel(self) -> None:

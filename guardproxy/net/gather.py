@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Answer, Fault
+from guardproxy.openai.fields import value
 
 if TYPE_CHECKING:
     import asyncio
@@ -78,7 +79,7 @@ class Gather:
         """Status and header fields have come."""
         self._status = status
         self._headers = headers
-        if self._scan is not None and not self._streams(headers):
+        if self._scan is not None and (not self._streams(headers) or value(headers, b"content-encoding") is not None):
             self._scan = None  # asked for events it answers otherwise
             self._clocks.plain()
 
@@ -94,7 +95,9 @@ class Gather:
                 self.exchange.cancel()  # every token from here on would be thrown away
             now, body = self._loop.time(), b"".join(self._parts)
             hopeless = self._scan.hopeless
-            self._tell(Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless))
+            made = Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless)
+            made.scan = self._scan
+            self._tell(made)
             return
         self._size += len(chunk)
         if self._size > self._limit:
@@ -105,7 +108,7 @@ class Gather:
         """It is whole."""
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         now = self._loop.time()
-        self._tell(Answer(now, self._status, self._headers, body, first=self._first or now))
+        self._tell(Answer(now, self._status, self._headers, body, first=self._first or now, scan=self._scan))
 
     def lost(self, fault: Fault) -> None:
         """It will not become whole."""

@@ -7,7 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 from guardproxy.openai.events import DONE, event, payloads, raw_event, whole_events
 from guardproxy.openai.strict import dumps, loads
@@ -19,30 +19,48 @@ _WHOLE = {"chat.completion.chunk": "chat.completion"}
 _OF_CHOICES = frozenset(("index", "message", "text", "logprobs", "finish_reason"))
 
 
+@final
+class Assembly:
+    """A completion that is put together out of its chunks."""
+
+    __slots__ = ("_choices", "_error", "_whole")
+
+    def __init__(self) -> None:
+        self._whole: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._error: Any = None
+
+    def add(self, chunk: Any) -> None:
+        """Take the next one; after an error nothing counts any more."""
+        if not isinstance(chunk, dict) or self._error:
+            return
+        self._error = chunk.get("error")
+        for name, value in chunk.items():
+            if name == "object":
+                self._whole["object"] = _WHOLE.get(value, value) if isinstance(value, str) else value
+            elif name != "choices" and (value is not None or name not in self._whole):
+                self._whole[name] = value
+        for piece in _list(chunk.get("choices")):
+            if isinstance(piece, dict):
+                _gather(self._choices.setdefault(_index(piece), {"index": _index(piece)}), piece)
+
+    def whole(self) -> dict[str, Any] | None:
+        """What they told so far; None where they told nothing."""
+        if self._error:
+            return {"error": self._error}
+        if not self._whole and not self._choices:
+            return None
+        return {**self._whole, "choices": [self._choices[index] for index in sorted(self._choices)]}
+
+
 def assemble(body: bytes) -> dict[str, Any] | None:
     """Put the events in *body* together into the completion they tell; None where they tell none."""
-    whole: dict[str, Any] = {}
-    choices: dict[int, dict[str, Any]] = {}
+    made = Assembly()
     for payload in payloads(body):
         if payload == DONE:
             break
-        chunk = loads(payload)
-        if not isinstance(chunk, dict):
-            continue
-        if chunk.get("error"):
-            return {"error": chunk["error"]}
-        for name, value in chunk.items():
-            if name == "object":
-                whole["object"] = _WHOLE.get(value, value) if isinstance(value, str) else value
-            elif name != "choices" and (value is not None or name not in whole):
-                whole[name] = value
-        for piece in _list(chunk.get("choices")):
-            if isinstance(piece, dict):
-                _gather(choices.setdefault(_index(piece), {"index": _index(piece)}), piece)
-    if not whole and not choices:
-        return None
-    whole["choices"] = [choices[index] for index in sorted(choices)]
-    return whole
+        made.add(loads(payload))
+    return made.whole()
 
 
 def so_far(body: bytes) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from guardproxy.openai.outcome import kind_of, retry_after
 from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
+    from guardproxy.core.dialect import Scan
+    from guardproxy.core.values import Call
     from guardproxy.openai.language import Language
 
 
@@ -27,13 +29,13 @@ _BOMB = b"too large"
 """Stands for a body that was not unpacked to its end."""
 
 
-def examine(upstream: str, answer: Answer, language: Language) -> Answer | Fault:
-    """Read *answer*, given by *upstream* in this *language*."""
+def examine(call: Call, answer: Answer, language: Language) -> Answer | Fault:
+    """Read *answer*, given to *call* by its upstream in this *language*."""
     status = answer.status
     if 200 <= status < 300:
-        return _success(upstream, answer, language)
+        return _success(call, answer, language)
     if status < 400:
-        return _bad(upstream, answer, f"redirected (status {status}); redirects are not followed", again=False)
+        return _bad(call.upstream, answer, f"redirected (status {status}); redirects are not followed", again=False)
     body = _plain(answer) or b""
     try:
         doc = loads(body)
@@ -51,11 +53,6 @@ def finished(doc: Any) -> bool:
     return bool(choices)
 
 
-def ended(doc: Any) -> bool:
-    """Whether every choice of the completion *doc* has come to an end, whatever the reason."""
-    return all(choice.get("finish_reason") for choice in doc["choices"])
-
-
 def choices_flaw(doc: Any) -> str | None:
     """What keeps *doc* from being a completion: it must be an object with choices that are objects."""
     if not isinstance(doc, dict):
@@ -69,16 +66,16 @@ def choices_flaw(doc: Any) -> str | None:
     return None
 
 
-def _success(upstream: str, answer: Answer, language: Language) -> Answer | Fault:
-    body = _plain(answer)
+def _success(call: Call, answer: Answer, language: Language) -> Answer | Fault:
+    body, upstream = _plain(answer), call.upstream
     if body is None:
         return _bad(upstream, answer, "sent a compressed body that cannot be read, though none was asked for")
     if body is _BOMB:
         what = f"sent {len(answer.body)} bytes that unpack to more than {INFLATED}, though none was asked for"
         return _bad(upstream, answer, what, again=False)
-    events = language.is_stream(answer.headers)
+    scan = _scanned(call, answer, body, language) if language.is_stream(answer.headers) else None
     try:
-        doc = language.assemble(body) if events else loads(body)
+        doc = loads(body) if scan is None else scan.told() or language.assemble(body)
     except ValueError as error:
         kind = (value(answer.headers, b"content-type") or b"no content type").decode("latin-1")
         return _bad(upstream, answer, f"answered {answer.status} with {kind} that is not JSON: {error}")
@@ -86,7 +83,7 @@ def _success(upstream: str, answer: Answer, language: Language) -> Answer | Faul
         return _error(answer, inner_status(inner), doc, body, language)
     if (wrong := language.flaw(doc)) is not None:
         return _bad(upstream, answer, wrong)
-    if events and not language.ended(doc, body):
+    if scan is not None and not scan.complete():
         message = f"upstream {upstream} ended its stream before the answer was complete"
         return Fault(answer.at, "upstream_reset", message, first=answer.first)
     return Answer(
@@ -97,8 +94,18 @@ def _success(upstream: str, answer: Answer, language: Language) -> Answer | Faul
         Kind.SUCCESS,
         answer.first,
         doc,
-        keepable=language.finished(doc),
+        keepable=language.finished(doc) if scan is None else scan.keepable(),
     )
+
+
+def _scanned(call: Call, answer: Answer, body: bytes, language: Language) -> Scan:
+    """Who has read the stream *body* to its end: what is complete is said in one place, relayed or not."""
+    scan = answer.scan
+    if scan is None:
+        scan = language.gather(call)
+        scan.feed(body)
+    scan.close()
+    return scan
 
 
 def _error(answer: Answer, status: int, doc: Any, plain: bytes, language: Language) -> Answer:

@@ -10,8 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.openai import completion, enforce, splice
-from guardproxy.openai.events import DONE, payloads
-from guardproxy.openai.examine import choices_flaw, ended, finished
+from guardproxy.openai.examine import choices_flaw, finished
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.language import SAID, Language
 from guardproxy.openai.request import changed, choices_wanted, other_dice, wants_usage
@@ -65,10 +64,6 @@ class Family(Language):
         """Its choices must be there as objects."""
         return choices_flaw(doc)
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """Every choice has a finish reason, or, where an engine leaves those out, ``[DONE]`` has come."""
-        return ended(doc) or DONE in payloads(body)
-
     def finished(self, doc: Any) -> bool:
         """Every choice ended of itself."""
         return finished(doc)
@@ -76,6 +71,10 @@ class Family(Language):
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
         return Scan(choices_wanted(call.doc), watch)
+
+    def gather(self, call: Call, watch: Watcher | None = None) -> Scan:
+        """Put together as it comes: thousands of chunks at once would hold the loop."""
+        return self.scan(call, watch).assemble()
 
     def streamed(self, doc: dict[str, Any]) -> dict[str, Any] | None:
         """``stream``, and the usage that an answer in one piece has; None where not every engine could stream it."""

@@ -105,6 +105,10 @@ class Follow:
         """Whether it is complete and ended of itself."""
         return not self.broken and self.complete() and self.finished
 
+    def told(self) -> Any:
+        """It puts nothing together."""
+        return None
+
     def _take(self, payload: bytes) -> None:
         if self.done or not payload:
             return

@@ -30,10 +30,6 @@ class Language(Dialect):
         """What keeps *doc* from being an answer at all, in words; None where nothing does."""
         raise NotImplementedError
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """Whether the stream *body*, put together as *doc*, came to its end."""
-        raise NotImplementedError
-
     def finished(self, doc: Any) -> bool:
         """Whether the answer ended of itself, cut neither at a length nor by a filter."""
         raise NotImplementedError
@@ -48,7 +44,7 @@ class Language(Dialect):
 
     def examine(self, call: Call, answer: Answer) -> Answer | Fault:
         """Read a whole answer."""
-        return examine(call.upstream, answer, self)
+        return examine(call, answer, self)
 
     def wanted(self, doc: dict[str, Any]) -> Wanted | None:
         """In whichever field an engine of the family takes it."""

@@ -8,8 +8,9 @@ past untouched.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
+from guardproxy.openai.completion import Assembly
 from guardproxy.openai.envelope import error_in
 from guardproxy.openai.events import DONE, Reader, braced
 from guardproxy.openai.examine import ENDED
@@ -27,12 +28,15 @@ class Scan:
     """What a stream of completion chunks has told so far; *choices* are expected to finish."""
 
     __slots__ = (
-        "_choices", "_reader", "_watch", "broken", "done", "error", "events", "finished", "first", "hopeless", "usage",
+        "_assembly", "_choices", "_flaw", "_reader", "_watch", "broken", "done", "error", "events", "finished", "first",
+        "hopeless", "usage",
     )  # fmt: skip
 
     def __init__(self, choices: int = 1, watch: Watcher | None = None) -> None:
         self._reader = Reader()
         self._watch = watch
+        self._assembly: Assembly | None = None
+        self._flaw: ValueError | None = None
         self.hopeless = ""
         self._choices = choices
         self.events = 0
@@ -53,6 +57,17 @@ class Scan:
         """The stream has ended."""
         for payload in self._reader.close():
             self._take(payload)
+
+    def assemble(self) -> Self:
+        """Put the answer together from here on; returns itself."""
+        self._assembly = Assembly()
+        return self
+
+    def told(self) -> Any:
+        """What it told, put together, if it was made to; raises `ValueError` where an event was no JSON."""
+        if self._flaw is not None:
+            raise self._flaw
+        return None if self._assembly is None else self._assembly.whole()
 
     def complete(self) -> bool:
         """Whether all that was promised has come."""
@@ -80,10 +95,19 @@ class Scan:
             self.first = payload
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
+        if self._assembly is not None:
+            self._add(payload)
         if _TELLING.search(payload) is not None:
             self._decode(payload)
         if self._watch is not None and not self.hopeless:
             self.hopeless = self._watch(payload) or ""
+
+    def _add(self, payload: bytes) -> None:
+        try:
+            if self._assembly is not None:
+                self._assembly.add(loads(payload))
+        except ValueError as error:
+            self._flaw = self._flaw or error
 
     def _decode(self, payload: bytes) -> None:
         try:

@@ -30,11 +30,6 @@ class Vectors(Language):
         found = self.vectors(doc) if isinstance(doc, dict) else None
         return None if isinstance(found, list) and found else "answered without vectors"
 
-    def ended(self, doc: Any, body: bytes) -> bool:
-        """Vectors come at once."""
-        del doc, body
-        return True
-
     def finished(self, doc: Any) -> bool:
         """A vector is never cut."""
         del doc

@@ -12,7 +12,7 @@ from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.dialects.completions import SPEC as COMPLETIONS
 from guardproxy.dialects.embeddings import SPEC as EMBEDDINGS
 from guardproxy.openai.completion import assemble
-from guardproxy.openai.events import event
+from guardproxy.openai.events import event, raw_event
 from tests.flow.playbook import completion
 
 ALL = (CHAT, COMPLETIONS, EMBEDDINGS)
@@ -140,7 +140,7 @@ def test_embeddings():
     assert EMBEDDINGS.texts({}) == []
     assert json.loads(EMBEDDINGS.compose(call(EMBEDDINGS), "x", 1))["error"]["code"] == "invalid_model_output"
     assert EMBEDDINGS.mend(call(EMBEDDINGS), good, []) is good
-    odd = Answer(1.0, 200, [(b"Content-Type", b"text/event-stream")], event({"data": [1]}))
+    odd = Answer(1.0, 200, [(b"Content-Type", b"text/event-stream")], event({"data": [1]}) + raw_event(b"[DONE]"))
     assert isinstance(EMBEDDINGS.examine(call(EMBEDDINGS), odd), Answer)
 
 

@@ -10,21 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardproxy.core.values import Answer, Fault, Kind
+from guardproxy.core.values import Answer, Call, Fault, Kind
 from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.openai import examine as module
 from guardproxy.openai.envelope import is_envelope
 from guardproxy.openai.events import event, raw_event
 from guardproxy.openai.examine import examine, finished
-from tests.flow.playbook import completion
+from tests.flow.playbook import House, completion
 
 OK = json.dumps(completion("hi")).encode()
 EVENTS = "text/event-stream; charset=utf-8"
 
 
+def asked(**more: int) -> Call:
+    call = House().read(json.dumps({"model": "qwen", **more}).encode())
+    assert isinstance(call, Call)
+    return call
+
+
 def read(body: bytes, status: int = 200, kind: str = "application/json", **more: str) -> Answer | Fault:
     headers = [(b"Content-Type", kind.encode()), *((k.replace("_", "-").encode(), v.encode()) for k, v in more.items())]
-    return examine("qwen", Answer(3.0, status, headers, body, first=2.0), CHAT)
+    return examine(asked(), Answer(3.0, status, headers, body, first=2.0), CHAT)
 
 
 def answer(body: bytes, status: int = 200, kind: str = "application/json", **more: str) -> Answer:
@@ -178,3 +184,23 @@ def test_any_bytes(status, body, coding, events):
         assert found.status >= 400
         if coding == "identity":
             assert is_envelope(json.loads(found.body))
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("wanted", [1, 2])
+@pytest.mark.parametrize("finish", [None, "stop", "length"])
+def test_complete_means_the_same_held_or_relayed(finish, wanted, done):
+    """One definition: what a scan says of a relayed stream holds for one that was gathered, and so does `keepable`."""
+    body = event({"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": finish}]})
+    body += raw_event(b"[DONE]") if done else b""
+    call = asked(n=wanted)
+    relayed = CHAT.scan(call)
+    relayed.feed(body)
+    relayed.close()
+    read_along = CHAT.gather(call)
+    read_along.feed(body)
+    headers = [(b"Content-Type", b"text/event-stream")]
+    for scan in (None, read_along):
+        found = examine(call, Answer(1.0, 200, headers, body, scan=scan), CHAT)
+        assert isinstance(found, Answer) is relayed.complete()
+        assert (isinstance(found, Answer) and found.keepable) is relayed.keepable()

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from guardproxy.openai.completion import assemble
 from guardproxy.openai.events import DONE, event, raw_event
 from guardproxy.openai.scan import Scan
 
@@ -105,3 +106,28 @@ def test_garbage_is_no_crash(doc):
     """Whatever comes as an event."""
     scan = scanned(raw_event(json.dumps(doc).encode()), raw_event(b'{"error":') + END)
     assert scan.complete() in (True, False)
+
+
+def test_put_together_as_it_comes():
+    """A scan that is told to puts together what `assemble` makes of all of it, wherever the bytes were cut."""
+    parts = [{"content": "a", "role": "assistant"}, {"content": "b"}, {"tool_calls": [{"index": 0, "id": "1"}]}]
+    chunks = [{"id": "c", "choices": [{"index": 0, "delta": part, "finish_reason": None}]} for part in parts]
+    body = b"".join(map(event, chunks)) + event({"choices": [], "usage": {"total_tokens": 3}}) + END
+    for size in (1, 7, len(body)):
+        scan = Scan().assemble()
+        for start in range(0, len(body), size):
+            scan.feed(body[start : start + size])
+        scan.close()
+        assert scan.told() == assemble(body)
+    assert scanned(body).told() is None
+
+
+def test_what_cannot_be_read_is_said_when_it_is_asked_for():
+    """An event that is no JSON spoils the whole; an error is all that counts."""
+    scan = Scan().assemble()
+    scan.feed(raw_event(b'{"a":') + END)
+    with pytest.raises(ValueError, match=r"EOF"):
+        scan.told()
+    scan = Scan().assemble()
+    scan.feed(event({"choices": []}) + event({"error": {"message": "x"}}) + event({"id": "late"}))
+    assert scan.told() == {"error": {"message": "x"}}
