@@ -78,6 +78,11 @@ def test_what_is_no_usable_schema(schema, code, place):
     assert 0 < len(error.reason) <= 300
 
 
+def test_the_size_of_a_schema_is_bounded():
+    """One that would hold the loop for seconds while it is made ready is refused before that."""
+    assert refused({"properties": {f"p{i}": {} for i in range(60_000)}}).code == "schema_too_deep"
+
+
 def test_a_chain_of_references_is_bounded():
     parts = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(150)} | {"d150": {}}
     assert refused({"$defs": parts, "$ref": "#/$defs/d0"}).code == "schema_too_deep"

@@ -14,6 +14,7 @@ from guardproxy.core.jsonschema import InvalidSchema
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.prefix import MAX_BLANK, MAX_JUDGED, MAX_PROSE, Prefix
 from guardproxy.openai.strict import loads
+from tests.core.public import published
 from tests.core.schemas import corpus, pair, spelled
 
 CASES = corpus()
@@ -60,6 +61,20 @@ def test_each_beginning_of_each_valid_document_survives(case, strict):
             prefix = first.again()
             survives(prefix, text)
             assert prefix.done or json.dumps(document)[0] not in '{["'
+
+
+@pytest.mark.usefixtures("always")
+def test_each_beginning_of_what_is_published_survives():
+    """So it is with schemas as people publish them, however the document is spelled."""
+    dice = random.Random(20_26)
+    judged = 0
+    for _ in range(300):
+        schema, document = published(dice)
+        prefix = Prefix.of(compile_schema(schema), strict=dice.random() < 0.5)
+        if prefix is not None:
+            judged += 1
+            survives(prefix, spelled(document, dice))
+    assert judged > 250
 
 
 @pytest.mark.usefixtures("always")
