@@ -208,7 +208,7 @@ class Proxy:
         """Let calls finish: loopback callers are served until they have been quiet for a while."""
         drain, desk, loop = self.house.config.drain, self.desk, self._loop
         desk.draining = True
-        self.app.drain()
+        self.app.drain(local=True)
         self.log.say("info", "draining", in_flight=desk.in_flight)
         desk.last = loop.time()  # an app that ends at the same time may still call
         until = desk.last + drain.seconds

@@ -58,6 +58,11 @@ class Caller(Intake):
     def __repr__(self) -> str:
         return f"<Caller {self.phase.value}{' deaf' * self.deaf}{f' {self._outlet}' * (self._outlet is not None)}>"
 
+    @property
+    def local(self) -> bool:
+        """Whether he is on this machine."""
+        return not self._host
+
     # -- what the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -232,7 +237,7 @@ class Caller(Intake):
         settings = self.front.settings
         if self.partial:
             self.rest(Phase.HEAD, settings.header_timeout)
-        elif self.front.draining and not self.queue:
+        elif self.front.draining and not self.queue and not (self.front.gentle and self.local):
             self._part()
             return False
         else:

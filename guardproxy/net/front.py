@@ -66,6 +66,7 @@ class Front:
         "callers",
         "crowd",
         "draining",
+        "gentle",
         "handler",
         "leaving",
         "settings",
@@ -87,6 +88,8 @@ class Front:
         self.turned_away = 0
         """How many there have been of them."""
         self.draining = False
+        self.gentle = False
+        """Whether the connections of callers on this machine stay while it drains."""
         """Whether every answer is the last on its connection."""
         self.stopping = False
         """Whether handlers still at work are being cancelled."""

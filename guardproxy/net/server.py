@@ -112,11 +112,16 @@ class Server:
             close_all(sockets)
             raise
 
-    def drain(self) -> None:
-        """From now on every answer is the last on its connection; new connections still come in."""
-        self._front.draining = True
+    def drain(self, *, local: bool = False) -> None:
+        """From now on every answer is the last on its connection; new connections still come in.
+
+        Connections that only rest are closed; with *local* those from loopback stay until their next answer or the end:
+        a caller may be sending on one at this moment, and is still served.
+        """
+        self._front.draining, self._front.gentle = True, local
         for caller in list(self._front.callers):
-            caller.release()
+            if not (local and caller.local):
+                caller.release()
 
     async def stop_accepting(self) -> None:
         """Close the listening sockets; connections stay."""

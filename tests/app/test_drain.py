@@ -130,15 +130,25 @@ async def test_a_second_signal(make):
         await ending
 
 
-async def test_kept_connections_are_closed(stand):
-    """A connection that only rests is closed when draining begins, so that no request is lost on it."""
+async def test_kept_connections_are_served_once_more(stand):
+    """A caller from loopback may be sending on a connection that rests, so it is not closed under him: its next answer
+    is its last, and where none comes it is closed when the proxy ends."""
     host, _, port = stand.app.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(
+    asked = (
         request(method="GET", path="/healthz").replace(b"Connection: close\r\n", b"").replace(b"app.test", b"localhost")
     )
-    async with asyncio.timeout(2):
-        assert b"200 OK" in await reader.readuntil(b"ok\n")
-        stand.proxy.app.drain()
-        assert await reader.read() == b""
-    writer.close()
+    (used, user), (unused, other) = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        for reader, writer in ((used, user), (unused, other)):
+            writer.write(asked)
+            assert b"200 OK" in await reader.readuntil(b"ok\n")
+        stand.proxy.app.drain(local=True)
+        await asyncio.sleep(0.05)
+        user.write(asked)
+        answer = await used.read()
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in answer.lower()
+        await stand.proxy.close()
+        assert await unused.read() == b""
+    for writer in (user, other):
+        writer.close()
