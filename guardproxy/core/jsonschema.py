@@ -115,10 +115,10 @@ def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used 
     try:
         try:
             return Validator(schema, build, heft)
-        except ValueError as error:
-            if "uri-reference" not in str(error).lower().replace(" ", "-"):
+        except ValueError:
+            if (made := escaped(schema)) == schema:
                 raise
-            return Validator(escaped(schema), build, heft)
+            return Validator(made, build, heft)
     except engine.ValidationError as error:
         if isinstance(error.kind, engine.ValidationErrorKind.Referencing):
             raise InvalidSchema(lost, _short(_FETCH.sub(" is not in this schema", error.message))) from None

@@ -112,10 +112,10 @@ def _any(
         schema, one = _any(dice, depth - 1, draft, shelf, parts)
         other = {"type": "object", "properties": {"kind": {"enum": ["other"]}}, "required": ["kind", "of"]}
         return {dice.choice(["anyOf", "oneOf"]): dice.sample([schema, other], 2)}, one
-    return _scalar(dice)
+    return _scalar(dice, whole=5 if draft and "draft-04" in draft else 2.0)  # which draft 4 takes for no integer
 
 
-def _scalar(dice: random.Random) -> tuple[dict[str, Any], Any]:
+def _scalar(dice: random.Random, whole: float) -> tuple[dict[str, Any], Any]:
     name = dice.choice(list(FORMATS))
     pattern = dice.choice(list(PATTERNS))
     number = dice.randint(-1000, 1000)
@@ -127,7 +127,7 @@ def _scalar(dice: random.Random) -> tuple[dict[str, Any], Any]:
         ({"type": "string", "pattern": pattern}, PATTERNS[pattern]),
         ({"enum": ["red", "green", 3, None, {"a": [1]}]}, dice.choice(["red", 3, None, {"a": [1]}])),
         ({"type": "integer", "minimum": number - 1, "maximum": number + 1}, number),
-        ({"type": "integer", "maximum": 5}, dice.choice([2.0, 5, -3.0])),
+        ({"type": "integer", "maximum": 5}, dice.choice([whole, 5])),
         ({"type": "number", "multipleOf": step}, number * 5),
         ({"type": ["string", "null"]}, dice.choice(["x", None])),
         ({"type": "boolean"}, dice.random() < 0.5),

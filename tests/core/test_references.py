@@ -10,6 +10,7 @@ from guardproxy.core.jsonschema import InvalidSchema, why
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.prefix import Prefix
 from guardproxy.core.references import escaped
+from tests.core.schemas import DRAFTS
 
 NAMES = ["a b", "List<String>", "A[B]", "A{B}", "a|b", "ü", "中文", 'a"b', "a`b", "a^b", "a\\b", "100%", "a#b", "a%b"]
 
@@ -23,6 +24,14 @@ def test_names_as_generators_write_them(name):
     prefix = Prefix.of(validator)
     assert prefix is not None
     assert "x: expected a whole number" in str(prefix.feed('{"x": "and so on and so on'))
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+@pytest.mark.parametrize("keyword", ["items", "additionalProperties", "not"])
+def test_wherever_they_stand(keyword, draft):
+    """In every draft, also where its own schema has alternatives for what may stand there."""
+    schema = {"$schema": draft, "definitions": {"ü <x>": {"type": "integer"}}, keyword: {"$ref": "#/definitions/ü <x>"}}
+    assert compile_schema(schema).is_valid([1] if keyword == "items" else {"a": 1} if keyword != "not" else "x")
 
 
 def test_what_is_escaped_already_stays():
