@@ -57,6 +57,8 @@ class Dialect:
     """Whether its answers hold text that a schema can be asked of."""
     media: bytes = b"text/event-stream"
     """The media type of its streams."""
+    ends: tuple[bytes, ...] = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
+    """What ends an event of its streams."""
     comment: bytes = b": the answer is being checked\n\n"
     """What may be sent in a stream to say that it lives; empty: nothing may."""
     own_key: bytes = b""

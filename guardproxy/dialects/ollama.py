@@ -42,6 +42,7 @@ class Ollama(Language):
     judged = True
     aside = frozenset(("stream", "keep_alive"))
     media = MEDIA
+    ends = (b"\n",)
     comment = b""  # every line must be an answer
     nest = "options"
     spelled = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}  # noqa: RUF012 -- read only

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, final
 from guardproxy.core.values import Fault
 from guardproxy.net.clocks import Clocks, Timeouts
 from guardproxy.net.gather import Gather
-from guardproxy.net.relay import Bytes, Events
+from guardproxy.net.relay import Events
+from guardproxy.net.untouched import Bytes
 
 if TYPE_CHECKING:
     import asyncio

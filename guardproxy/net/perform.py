@@ -139,7 +139,10 @@ class Performance:
         loop = self._roads.loop
         if type(step) is Ask:
             self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
-        elif type(step) is Pause:
+            return
+        if (flight := self._record.flight) is not None:
+            flight.pilot = self._outlet  # others may join before anything is asked
+        if type(step) is Pause:
             self._timer = loop.call_later(step.seconds, self._woken)
         elif type(step) is Stand:
             step.ticket.wake = self._called
@@ -180,8 +183,6 @@ class Performance:
     async def _fetch(self, fetch: Fetch) -> Fetched:
         """Look into the store that several proxies share; others may join meanwhile."""
         roads = self._roads
-        if self._record.flight is not None:
-            self._record.flight.pilot = self._outlet
         found = None if roads.far is None else await roads.far.fetch(fetch.call)
         return Fetched(roads.loop.time(), found)
 

@@ -1,8 +1,8 @@
 """Passing an answer on while it comes.
 
-Here belong the two sinks that write to the caller: `Events` for a stream that is read along with, `Bytes` for
-everything whose meaning is not known here.  An event goes out in the loop turn in which it came in: no task, no
-queue, one write for each read, and the upstream is not read while the caller cannot keep up.
+Here belong what sinks that write to the caller have in common, and `Events`, the one for a stream that is read along
+with; what is not understood goes through `untouched`.  An event goes out in the loop turn in which its end came in: no
+task, no queue, one write for each read, and the upstream is not read while the caller cannot keep up.
 
 Nothing leaves before the first event is in hand: until then every fault can still be tried again, unseen.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Answer, Fault, Kind, Relayed
 from guardproxy.net import dress
+from guardproxy.openai.cutting import Cutter
 from guardproxy.openai.envelope import inner_status
 from guardproxy.openai.fields import downward, value
 from guardproxy.openai.outcome import kind_of
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Over = Callable[[Outcome], None]
 
 
-class _Relay:
+class Relay:
     """What both have in common: where it goes, and waiting for a caller who reads slowly."""
 
     __slots__ = (
@@ -84,10 +85,12 @@ _NOBODY: Mapping[Ear, None] = {}
 
 
 @final
-class Events(_Relay):
+class Events(Relay):
     """Relays the events of an inference call; anything but a stream is gathered instead and becomes an `Answer`."""
 
-    __slots__ = ("_ask", "_committed", "_keep", "_kept", "_parts", "_scan", "_size", "_whole", "last_words")
+    __slots__ = (
+        "_ask", "_committed", "_cutter", "_ends", "_keep", "_kept", "_parts", "_scan", "_size", "_whole", "last_words",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -109,6 +112,9 @@ class Events(_Relay):
         self._size = 0
         self._whole = False
         self._committed = False
+        self._ends = () if ask.call.dialect is None else ask.call.dialect.ends
+        self._cutter: Cutter | None = None
+        """Holds the beginning of an event back, once there is one, so that no stream is cut inside of an event."""
         self.last_words: bytes | None = None
         """What was said to a caller whose stream had to be cut."""
 
@@ -135,11 +141,10 @@ class Events(_Relay):
             self._clocks.beat(now)
             self._first = self._first or now
         if self._committed:
-            self._keep_piece(chunk)
-            self._write(chunk)
-            if self._listeners:
-                for ear in self._listeners:
-                    ear.hear(chunk)
+            if self._cutter is not None or not chunk.endswith(self._ends):
+                chunk = self._cut(chunk)
+            if chunk:
+                self._pass(chunk)
             return
         self._parts.append(chunk)
         self._size += len(chunk)
@@ -163,10 +168,10 @@ class Events(_Relay):
             return self._over(Fault(now, "upstream_reset", self._said("ended its stream before the first event")))
         self._scan.close()
         if self._scan.complete():
-            self._outlet.end()
+            self._flush()
             return self._done(now, Kind.FAILURE if self._scan.broken else Kind.SUCCESS)
         if (error := self._scan.error) is not None:
-            self._outlet.end()  # the upstream has told the caller itself
+            self._flush()  # the upstream has told the caller itself
             status = inner_status(error)
             return self._done(now, kind_of(status, error, asked_to_wait=False))
         message = self._said("ended its stream before the answer was complete")
@@ -179,7 +184,7 @@ class Events(_Relay):
             return self._over(fault)
         self._scan.close()
         if self._scan.complete() and self._scan.done:
-            self._outlet.end()  # all was said; how the line was hung up does not matter
+            self._flush()  # all was said; how the line was hung up does not matter
             return self._done(fault.at, Kind.SUCCESS)
         if fault.code != "upstream_timeout":
             fault.code = "upstream_stream_interrupted"
@@ -194,6 +199,9 @@ class Events(_Relay):
         self._committed = True
         self._outlet.begin(self._status, [*downward(self._headers), *dress.own(self._record)])
         chunk = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if not chunk.endswith(self._ends):
+            chunk = self._cut(chunk)
+            self._size = len(chunk)
         self._kept = self._kept and self._size <= self._keep
         self._parts = [chunk] if self._kept else []
         self._write(chunk)
@@ -201,6 +209,24 @@ class Events(_Relay):
             ear.begin(self._status, self._headers, self._parts)
         if not self._kept:
             self._too_long()
+
+    def _pass(self, chunk: bytes) -> None:
+        self._keep_piece(chunk)
+        self._write(chunk)
+        if self._listeners:
+            for ear in self._listeners:
+                ear.hear(chunk)
+
+    def _cut(self, chunk: bytes) -> bytes:
+        if self._cutter is None:
+            self._cutter = Cutter(self._ends)
+        return self._cutter.feed(chunk)
+
+    def _flush(self) -> None:
+        """The stream has ended as it must, or told its own error: what is left of it belongs to it."""
+        if self._cutter is not None and self._cutter.tail:
+            self._pass(self._cutter.tail)
+        self._outlet.end()
 
     def _keep_piece(self, chunk: bytes) -> None:
         if self._kept:
@@ -240,6 +266,8 @@ class Events(_Relay):
         self.last_words = (
             b"" if dialect is None else dialect.told(dialect.error(fault.status, fault.code, fault.message))
         )
+        if self._cutter is not None and self._cutter.open:
+            self.last_words = self._ends[0] + self.last_words
         self._outlet.write(self.last_words)
         self._outlet.abort()
         self._done(fault.at, fault.kind, complete=False)
@@ -255,45 +283,3 @@ class Events(_Relay):
 
     def _said(self, what: str) -> str:
         return f"upstream {self._ask.target.upstream} {what}"
-
-
-@final
-class Bytes(_Relay):
-    """Relays whatever comes, as it comes."""
-
-    __slots__ = ()
-
-    def head(self, status: int, headers: Headers) -> None:
-        """Status and header fields go on at once."""
-        self._status, self._headers = status, headers
-        self._first = self._loop.time()
-        declared = value(headers, b"content-length")
-        length = int(declared) if declared is not None and declared.isdigit() else None
-        self._outlet.begin(status, [*downward(headers), *dress.own(self._record)], length)
-        self._outlet.flush()
-
-    def data(self, chunk: bytes) -> None:
-        """A piece of the body."""
-        self._write(chunk)
-
-    def end(self) -> None:
-        """It is whole."""
-        self._outlet.end()
-        self._finished(complete=True)
-
-    def lost(self, fault: Fault) -> None:
-        """It will not become whole."""
-        if not self._outlet.begun:
-            return self._over(fault)
-        self._outlet.abort()
-        return self._finished(complete=False)
-
-    def fail(self, fault: Fault) -> None:
-        """A deadline has passed."""
-        if self.exchange is not None:
-            self.exchange.cancel()
-        self.lost(fault)
-
-    def _finished(self, *, complete: bool) -> None:
-        kind = Kind.IGNORED if complete else Kind.FAILURE
-        self._over(Relayed(self._loop.time(), self._status, self._headers, kind, self._first, complete))

@@ -157,3 +157,15 @@ async def test_purged_while_it_is_on_its_way(how):
         trial.llama.play = well
         async with trial.accounts("S", llama=1, kept=1):
             assert (await trial.ask(asking(), NEVER)).fields["cache-status"].startswith("guardproxy; fwd=miss")
+
+
+@pytest.mark.row(82)
+async def test_who_joins_before_anything_is_asked():
+    """A call may be joined while it still waits for its turn, and is answered like those that came later."""
+    async with Trial({"throttle": {"enabled": True}}) as trial:
+        trial.llama.play = turns(says(whole(mistake(), b"Retry-After: 1", status=b"429 No"), then="keep"), well)
+        assert (await trial.ask(asking("is told to wait"), NEVER)).status == 429
+        async with trial.accounts("S", llama=1, kept=1):
+            calls = [asyncio.ensure_future(trial.ask(asking("the same"), NEVER)) for _ in range(5)]
+            seen = await asyncio.gather(*calls)
+        assert {one.status for one in seen} == {200}

@@ -118,6 +118,7 @@ class Model:
                 await peer.send(whole(WELL, b"Connection: close"))
                 return
             self.calls.append(asked)
+            peer.last = asked
             if not await self.play(peer):
                 return
 

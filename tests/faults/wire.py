@@ -104,7 +104,8 @@ class Seen:
     @property
     def datas(self) -> list[bytes]:
         """The data of each event."""
-        return [block[6:] for block in self.body.split(b"\n\n") if block.startswith(b"data: ")]
+        lines = [line for block in self.body.split(b"\n\n") for line in block.split(b"\n")]
+        return [line[6:] for line in lines if line.startswith(b"data: ")]
 
 
 def read(wire: bytes, *, bodiless: bool = False, more: bool = False) -> tuple[Seen, bytes]:

@@ -101,6 +101,8 @@ class Peer:
         self.number = number
         self.reader = reader
         self.writer = writer
+        self.last = b""
+        """The request read last."""
 
     async def request(self) -> bytes:
         """The next request, head and body; empty where the client has gone."""
@@ -152,7 +154,9 @@ class Peer:
         self.writer.close()
 
     def rst(self) -> None:
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock = self.writer.get_extra_info("socket")
+        if sock is not None:  # else the other side was first
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
