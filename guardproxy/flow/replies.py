@@ -18,8 +18,12 @@ def accepted(call: Call, answer: Answer, record: Record) -> Reply:
     """A whole answer that every guard accepts, in the shape in which the caller wants it."""
     dialect = call.dialect
     events = dialect is not None and dialect.is_stream(answer.headers)
-    if call.whole and call.stream is not events and dialect is not None:
-        # it came as events and the caller wants it in one piece, or the other way round
+    if (
+        call.whole
+        and dialect is not None
+        and (call.stream is not events or (events and not dialect.sound(answer.doc, answer.body)))
+    ):
+        # it came as events and the caller wants it in one piece, or the other way round, or not as the API has them
         answer = dialect.mend(call, answer, [None] * len(dialect.texts(answer.doc)))
         events = call.stream
     record.usage = None if dialect is None else dialect.usage(answer.doc)

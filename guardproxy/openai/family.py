@@ -10,6 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.openai import completion, enforce, splice
+from guardproxy.openai.events import DONE
 from guardproxy.openai.examine import choices_flaw, finished
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.language import SAID, Language
@@ -63,6 +64,10 @@ class Family(Language):
     def flaw(self, doc: Any) -> str | None:
         """Its choices must be there as objects."""
         return choices_flaw(doc)
+
+    def sound(self, doc: Any, body: bytes) -> bool:
+        """Every choice has a finish reason, and ``[DONE]`` is the last word."""
+        return all(choice.get("finish_reason") for choice in doc["choices"]) and body.rstrip().endswith(DONE)
 
     def finished(self, doc: Any) -> bool:
         """Every choice ended of itself."""
@@ -139,6 +144,7 @@ class Family(Language):
         choices = [choice if text is None else self.write(choice, text) for choice, text in pairs]
         if any(given is not None for given in tools):
             choices = self.rewrite(choices, tools)
+        choices = [choice if choice.get("finish_reason") else _finished(choice) for choice in choices]
         doc = {**answer.doc, "choices": choices}
         body = completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
         headers = retyped(answer.headers, EVENTS if call.stream else JSON)
@@ -153,3 +159,10 @@ class Family(Language):
         """An answer of our own, as JSON or as events."""
         doc = self.own(text, call.id, call.model, created)
         return completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
+
+
+def _finished(choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice that is complete, though its engine does not say why."""
+    message = choice.get("message")
+    calls = isinstance(message, dict) and message.get("tool_calls")
+    return {**choice, "finish_reason": "tool_calls" if calls else "stop"}

@@ -1,8 +1,8 @@
 """Whether a stream that is relayed has ended as it must.
 
-Here belongs the one definition of a complete stream in the OpenAI family: no error event, and a finish
-reason on every choice, or ``[DONE]`` where an engine leaves finish reasons out.  The bytes themselves go
-past untouched.
+Here belongs the one definition of a complete stream in the OpenAI family: no error event, and a finish reason on every
+choice; or, where an engine leaves finish reasons out, ``[DONE]``, or tokens that are counted in the last event and in
+no other (transformers' server says no more than that).  The bytes themselves go past untouched.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Scan:
     """What a stream of completion chunks has told so far; *choices* are expected to finish."""
 
     __slots__ = (
-        "_assembly", "_choices", "_flaw", "_reader", "_watch", "broken", "done", "error", "events", "finished", "first",
-        "hopeless", "usage",
+        "_assembly", "_choices", "_counted", "_flaw", "_reader", "_watch",
+        "broken", "done", "error", "events", "finished", "first", "hopeless", "usage",
     )  # fmt: skip
 
     def __init__(self, choices: int = 1, watch: Watcher | None = None) -> None:
@@ -39,6 +39,7 @@ class Scan:
         self._flaw: ValueError | None = None
         self.hopeless = ""
         self._choices = choices
+        self._counted = 0
         self.events = 0
         self.done = self.broken = False
         self.error: dict[str, Any] | None = None
@@ -71,7 +72,10 @@ class Scan:
 
     def complete(self) -> bool:
         """Whether all that was promised has come."""
-        return self.error is None and (len(self.finished) >= self._choices or (self.done and self.events > 0))
+        if self.error is not None:
+            return False
+        ended = self.done and self.events > 0
+        return len(self.finished) >= self._choices or ended or self.events == self._counted > 1
 
     def keepable(self) -> bool:
         """Whether it is complete and every choice ended of itself."""
@@ -121,6 +125,8 @@ class Scan:
             self.error = error_in(doc)
         usage = doc.get("usage")
         if isinstance(usage, dict):
+            if self.usage is None:
+                self._counted = self.events
             self.usage = usage
         choices = doc.get("choices")
         for choice in choices if isinstance(choices, list) else ():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 import orjson
 
 from guardproxy.simulator import perfume
+from guardproxy.simulator.engines import OPENAI, Engine
 from guardproxy.simulator.fits import CannotSatisfyError
 from guardproxy.simulator.instance import instance
 from guardproxy.simulator.spoiling import spoil
@@ -30,12 +31,13 @@ _NOT_ASKED = frozenset({"stream", "stream_options"})
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speaker:
-    """Who answers: the server's name and model id, the mode the request named (or None), the id to echo (or None)."""
+    """Who answers: name, model id, the mode the request named (or None), the id to echo (or None), and the engine."""
 
     name: str
     model: str
     mode: str | None = None
     echo: str | None = None
+    engine: Engine = OPENAI
 
 
 @final
@@ -77,6 +79,8 @@ def compose(body: dict[str, Any], who: Speaker, manners: Manners, *, count: int 
 def _choice(body: dict[str, Any], who: Speaker, manners: Manners, seed: int) -> Said:
     tool = _forced_tool(body)
     schema = wanted_schema(body) if tool is None else tool.get("parameters", {"type": "object"})
+    if not who.engine.enforces:
+        schema = None
     hints = perfume.hints(seed)
     value: Any = None
     json = schema is not None or _wants_json(body)

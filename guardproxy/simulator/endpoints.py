@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from guardproxy.simulator import shapes, wire
+from guardproxy.simulator import engines, ollama, shapes, wire
 from guardproxy.simulator.composing import Said, Speaker, compose, prompt_tokens
 from guardproxy.simulator.fits import CannotSatisfyError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
-INFERENCE: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
+INFERENCE: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS}) | ollama.PATHS
 _DIMENSIONS: Final = 8
 # An answer a request may ask for: choices, and numbers of a vector.
 _MOST_CHOICES: Final = 128
@@ -57,18 +57,37 @@ async def answer(request: web.BaseRequest, visit: Visit, manners: Manners, who: 
         return wire.garble(request, visit)
     try:
         _refuse_on_order(manners)
-        if visit.path not in INFERENCE:
+        if visit.path not in INFERENCE or (visit.path in ollama.PATHS and not who.engine.knows_ollama):
             return await wire.send_whole(request, *_other(visit, who.model), headers, manners, visit)
+        if visit.path in ollama.PATHS:
+            return await _ollama(request, visit, manners, headers, who)
         body = _checked(visit, manners, who)
         if visit.path != EMBEDDINGS:
             said = _said(body, visit, manners, who, headers["X-Request-Id"])
-            return await _completion(request, visit, manners, headers, _frame(visit, body, said, who.model), said)
-        whole, status = orjson.dumps(_embeddings(body, who.model)), 200
+            frame = _frame(visit, body, said, who.model)
+            return await _completion(request, visit, manners, headers, frame, said, who.engine)
+        whole, status, kind = orjson.dumps(_embeddings(body, who.model)), 200, "application/json"
     except RefusedError as refused:
         if manners.retry_after is not None:
             headers["Retry-After"] = manners.retry_after
-        whole, status = orjson.dumps(refused.body), refused.status
-    return await wire.send_whole(request, whole, status, headers, manners, visit)
+        status = refused.status
+        whole, kind = engines.refusal(who.engine, refused.body, status)
+    if who.engine.old:
+        return await wire.send_old(request, [whole], status, kind, visit)
+    return await wire.send_whole(request, whole, status, headers, manners, visit, kind)
+
+
+async def _ollama(
+    request: web.BaseRequest, visit: Visit, manners: Manners, headers: dict[str, str], who: Speaker
+) -> web.StreamResponse:
+    if not isinstance(visit.body, dict):
+        raise RefusedError("the body is not a JSON object")
+    body = ollama.translated(visit.body)
+    (said,) = _said(body, visit, manners, who, headers["X-Request-Id"])
+    frame = _frame(visit, body, [said], who.model)
+    if visit.body.get("stream") is not False:
+        return await wire.send_lines(request, ollama.lines(visit.path, frame, said), headers, visit)
+    return await wire.send_whole(request, ollama.whole(visit.path, frame, said), 200, headers, manners, visit)
 
 
 def _said(body: dict[str, Any], visit: Visit, manners: Manners, who: Speaker, request_id: str) -> list[Said]:
@@ -88,13 +107,19 @@ async def _completion(
     headers: dict[str, str],
     frame: shapes.Frame,
     said: list[Said],
+    engine: engines.Engine,
 ) -> web.StreamResponse:
     shown = [] if manners.empty else said
     if visit.body.get("stream"):
         options = visit.body.get("stream_options")
         with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         events = shapes.events(frame, shown, with_usage=with_usage)
-        return await wire.send_stream(request, events, headers, manners, visit)
+        if engine is not engines.OPENAI:
+            events = engines.told(engine, events, frame.usage)
+        if engine.old:
+            parts = [*(one.data for one in events), shapes.DONE]
+            return await wire.send_old(request, parts, 200, "text/event-stream", visit)
+        return await wire.send_stream(request, events, headers, manners, visit, engine)
     if manners.stall is not None or manners.comments is not None:
         return await wire.silence()
     pieces = sum(len(choice.tokens) for choice in said)
@@ -102,6 +127,8 @@ async def _completion(
     body, status = shapes.completion(frame, shown), 200
     if manners.error_event is not None:
         body, status = shapes.error("The engine died while it answered", "InternalServerError", 500), 500
+    if engine.old:
+        return await wire.send_old(request, [orjson.dumps(body)], status, "application/json", visit)
     return await wire.send_whole(request, orjson.dumps(body), status, headers, manners, visit)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import uvloop
 
+from guardproxy.simulator.engines import ENGINES
 from guardproxy.simulator.manners import MannerError, Manners, table
 from guardproxy.simulator.server import Simulator
 from guardproxy.simulator.serving import MODELS, PORT_BASE, REMEMBER, serve, three
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fault", type=_fault, action="append", default=[], metavar="SPEC",
         help="misbehave: NAME[=VALUE][,NAME=VALUE...]; may be repeated, all hold at once; the names are below",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="openai", help="have the manners of this engine (default: %(default)s)"
+    )
     parser.add_argument("--parent-pipe", action="store_true", help="exit when stdin ends, that is with its writer")
 
 
@@ -65,10 +69,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _simulators(args: argparse.Namespace) -> list[Simulator]:
     if args.name is None:
-        return three(args.port_base, host=args.host, faults=args.fault)
+        return three(args.port_base, host=args.host, faults=args.fault, engine=args.engine)
     port = args.port_base if args.port is None else args.port
     model = args.model or MODELS.get(args.name, args.name)
-    return [Simulator(args.name, model, args.host, port, faults=args.fault, remember=REMEMBER)]
+    return [Simulator(args.name, model, args.host, port, faults=args.fault, remember=REMEMBER, engine=args.engine)]
 
 
 async def _run(simulators: Sequence[Simulator], *, parent_pipe: bool) -> None:

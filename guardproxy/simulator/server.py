@@ -16,6 +16,7 @@ from aiohttp import web
 from guardproxy.simulator import endpoints, wire
 from guardproxy.simulator.composing import Speaker
 from guardproxy.simulator.control import PATH, control
+from guardproxy.simulator.engines import ENGINES
 from guardproxy.simulator.manners import MannerError, Manners
 from guardproxy.simulator.orders import Orders, conversation_of
 from guardproxy.simulator.shapes import error
@@ -47,6 +48,8 @@ class Simulator:
     ordered. `port` 0 takes a free one. `faults` are the orders it starts with: a line such as `latency=0.2,status=503`,
     a `Manners`, or several of either, all due at once. The last `remember` requests are kept.
 
+    `engine` is whose manners it has (`engines.ENGINES`).
+
     `async with Simulator(...) as simulator:` starts and stops it. Raises `MannerError` for an order nobody can follow,
     `OSError` from `start` where the port is taken. One event loop only; no method is safe from another thread.
     """
@@ -60,8 +63,10 @@ class Simulator:
         *,
         faults: Faults = None,
         remember: int = 200,
+        engine: str = "openai",
     ) -> None:
         self.name, self.model, self.host, self.port = name, model, host, port
+        self.engine = ENGINES[engine]
         self.memory = Memory(remember)
         self.orders = Orders()
         # Over HTTP a server is down by resetting all connections but those to `/simulate`, which must hear "up" again.
@@ -205,7 +210,9 @@ class Simulator:
         else:
             manners = asked.over(self.orders.beside_inference())
         visit.manners = manners.names
-        return await endpoints.answer(request, visit, manners, Speaker(name=self.name, model=self.model))
+        return await endpoints.answer(
+            request, visit, manners, Speaker(name=self.name, model=self.model, engine=self.engine)
+        )
 
 
 def _orders(faults: Faults) -> list[Manners]:

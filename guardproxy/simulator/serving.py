@@ -25,10 +25,12 @@ MODELS: Final = {
 }
 
 
-def three(port_base: int = PORT_BASE, *, host: str = "127.0.0.1", faults: Sequence[str] = ()) -> list[Simulator]:
+def three(
+    port_base: int = PORT_BASE, *, host: str = "127.0.0.1", faults: Sequence[str] = (), engine: str = "openai"
+) -> list[Simulator]:
     """The three of a first look, qwen, mistral and llama, on consecutive ports, or on free ones where the base is 0."""
     return [
-        Simulator(name, model, host, port_base and port_base + number, faults=faults, remember=REMEMBER)
+        Simulator(name, model, host, port_base and port_base + number, faults=faults, remember=REMEMBER, engine=engine)
         for number, (name, model) in enumerate(MODELS.items())
     ]
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from guardproxy.simulator.shapes import DONE, Event, error, event
+from guardproxy.simulator.engines import OPENAI, Engine, broken
+from guardproxy.simulator.shapes import DONE, Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,16 +64,51 @@ async def silence() -> web.StreamResponse:
     raise AssertionError("nobody sets this event")
 
 
-async def send_whole(
-    request: web.BaseRequest, body: bytes, status: int, headers: Mapping[str, str], manners: Manners, visit: Visit
+async def send_old(
+    request: web.BaseRequest, parts: Iterable[bytes], status: int, kind: str, visit: Visit
 ) -> web.StreamResponse:
-    """Send a JSON answer that is not streamed; half of it or none where it is to be cut or reset."""
+    """Send an answer in HTTP/1.0, which ends where the connection does."""
+    visit.status = status
+    if request.transport is not None:
+        request.transport.write(f"HTTP/1.0 {status} X\r\nContent-Type: {kind}\r\n\r\n".encode())
+        for part in parts:
+            request.transport.write(part)
+        request.transport.close()
+    visit.became("answered")
+    return web.Response()
+
+
+async def send_lines(
+    request: web.BaseRequest, lines: Iterable[bytes], headers: Mapping[str, str], visit: Visit
+) -> web.StreamResponse:
+    """Send NDJSON, line by line."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type = "application/x-ndjson"
+    visit.status = 200
+    await response.prepare(request)
+    for line in lines:
+        await response.write(line)
+    await response.write_eof()
+    visit.became("answered")
+    return response
+
+
+async def send_whole(
+    request: web.BaseRequest,
+    body: bytes,
+    status: int,
+    headers: Mapping[str, str],
+    manners: Manners,
+    visit: Visit,
+    kind: str = "application/json",
+) -> web.StreamResponse:
+    """Send an answer that is not streamed; half of it or none where it is to be cut or reset."""
     visit.status = status
     if not manners.reset_after and manners.reset_mid is None and manners.cut is None:
         visit.became("answered")
-        return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+        return web.Response(body=body, status=status, headers=headers, content_type=kind)
     response = web.StreamResponse(status=status, headers=headers)
-    response.content_type = "application/json"
+    response.content_type = kind
     response.content_length = len(body)
     await response.prepare(request)
     if not manners.reset_after:
@@ -83,7 +119,12 @@ async def send_whole(
 
 
 async def send_stream(
-    request: web.BaseRequest, events: Iterable[Event], headers: Mapping[str, str], manners: Manners, visit: Visit
+    request: web.BaseRequest,
+    events: Iterable[Event],
+    headers: Mapping[str, str],
+    manners: Manners,
+    visit: Visit,
+    engine: Engine = OPENAI,
 ) -> web.StreamResponse:
     """Send server-sent events one by one, each in a chunk of its own, as far as the manners let it come."""
     response = web.StreamResponse(headers={"Cache-Control": "no-cache", **headers})
@@ -106,14 +147,14 @@ async def send_stream(
             if visit.events == manners.reset_mid:
                 return await _reset_late(request, visit, response)
             if visit.events == manners.error_event:
-                await response.write(event(error("The engine died while it answered", "InternalServerError", 500)))
+                await response.write(broken(engine))
                 break
         if item.kind == "content":
             if visit.events and manners.token_delay:
                 await asyncio.sleep(manners.token_delay)
             visit.events += 1
         await response.write(item.data)
-    if not manners.no_done:
+    if engine.done and not manners.no_done:
         await response.write(DONE)
     await response.write_eof()
     visit.became("answered")

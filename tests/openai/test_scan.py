@@ -131,3 +131,22 @@ def test_what_cannot_be_read_is_said_when_it_is_asked_for():
     scan = Scan().assemble()
     scan.feed(event({"choices": []}) + event({"error": {"message": "x"}}) + event({"id": "late"}))
     assert scan.told() == {"error": {"message": "x"}}
+
+
+def test_tokens_counted_at_the_end_are_an_end():
+    """An engine that gives no reasons and no ``[DONE]`` says no more; where every event counts it says nothing."""
+
+    def told(*usages: bool) -> Scan:
+        scan = Scan()
+        for usage in usages:
+            chunk = {"choices": [{"delta": {"content": "a"}}]}
+            scan.feed(event(chunk | ({"usage": {"completion_tokens": 1}} if usage else {})))
+        scan.close()
+        return scan
+
+    assert told(False, False, True).complete()
+    assert not told(False, False, True).keepable()
+    assert not told(False, False).complete()
+    assert not told(True).complete()
+    assert not told(True, True).complete()
+    assert not told(False, True, False).complete()
