@@ -24,7 +24,8 @@ PATHS: Final = frozenset({CHAT, GENERATE})
 
 def translated(body: dict[str, Any]) -> dict[str, Any]:
     """The request in OpenAI's words."""
-    options = body.get("options") if isinstance(body.get("options"), dict) else {}
+    given = body.get("options")
+    options: dict[str, Any] = given if isinstance(given, dict) else {}
     asked = {"model": body.get("model"), "temperature": options.get("temperature"), "seed": options.get("seed")}
     asked["max_tokens"] = options.get("num_predict") if (options.get("num_predict") or 0) > 0 else None
     asked["messages"] = body.get("messages") or [{"role": "user", "content": body.get("prompt") or ""}]
