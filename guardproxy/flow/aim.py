@@ -50,7 +50,8 @@ class Aim:
 
     def __call__(self, call: Call, target: Target, watch: Watcher | None = None) -> Ask:
         """The request as *target* gets it; for *watch* to read along it is asked to stream."""
-        headers = [*call.headers, (b"X-Request-Id", call.id.encode())]
+        headers = list(call.headers)
+        ident = (b"X-Request-Id", call.id.encode())
         taken, worn, key = self._outfits.get(target.upstream, _NOTHING)
         if taken or call.mode_in == "header":
             headers = self._dress(headers, call, target, taken)
@@ -58,9 +59,9 @@ class Aim:
         if key and call.dialect is not None and call.dialect.own_key:
             headers.append((call.dialect.own_key, key))
         if call.dialect is None:
-            return Ask(call, target, headers, call.body, relay=True)
+            return Ask(call, target, [*headers, ident], call.body, relay=True)
         headers = [pair for pair in headers if pair[0].lower() != b"accept-encoding"]
-        headers.append((b"Accept-Encoding", b"identity"))
+        headers += ((b"Accept-Encoding", b"identity"), ident)
         changes = self._changes(call, target)
         streams = call.stream
         if call.whole:

@@ -121,6 +121,7 @@ class Cache(Guard):
         if entry is None or asks is not directives.NOTHING:
             entry = self._old_enough(key, entry, asks, now)
         if entry is not None and (reply := self._shown(entry, call, record, now)) is not None:
+            self.key.remember(key)
             return call if self._shadow else reply
         record.cache_event = "miss"
         return self._passed(call, record, "fwd=miss", asks)

@@ -10,6 +10,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from guardproxy.openai.fields import lines
+
 if TYPE_CHECKING:
     from guardproxy.core.values import Headers, Record, Reply
 
@@ -24,13 +26,9 @@ def own(record: Record) -> Headers:
 def block(reply: Reply, record: Record) -> bytes:
     """Status line and all header fields of a whole answer, without those of its framing and without the blank line."""
     start = reply.block or (_LINES.get(reply.status) or b"HTTP/1.1 %d Unknown\r\n" % reply.status)
-    parts = [start]
-    for name, value in reply.headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(_about(record)[1])
-    for name, value in _of_this(record):
-        parts += (name, b": ", value, b"\r\n")
-    return b"".join(parts)
+    about = _about(record)[1]
+    own = b"".join([b"%b: %b\r\n" % pair for pair in _of_this(record)])
+    return b"%b%b%b%b" % (start, lines(reply.headers), about, own)
 
 
 def _of_this(record: Record) -> Headers:

@@ -25,9 +25,9 @@ _TWICE = frozenset((b"content_length", b"transfer_encoding"))
 _BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"))
 UNKNOWN_LENGTH = -1
 REQUEST_ID = b"X-Request-Id"
-"""As this program spells it; no two requests have the same value, so there is nothing to remember."""
-SHORT = 256
-"""Bytes of a value up to which its line is remembered: all of them together stay below two megabytes."""
+"""As this program spells it, and last where it is remembered how the others are written: no two have the same value."""
+MOST, LARGE = 256, 2048
+"""Heads that are remembered, and the bytes of one at the most: below a megabyte in all."""
 _BROKEN = "a header field or the target holds CR, LF or NUL"
 
 
@@ -54,25 +54,44 @@ def compose(method: bytes, target: bytes, host: bytes, headers: Headers, length:
         parts.append(b"Content-Length: %d\r\n" % length)
     elif length == UNKNOWN_LENGTH:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    for name, value in headers:
-        line = _line(name, value) if len(value) <= SHORT and name != REQUEST_ID else _write(name, value)
-        if line is None:
-            return "the name of a header field is none" if role(name) == BAD else _BROKEN
-        parts.append(line)
-    parts.append(b"\r\n")
+    usual = tuple(headers)
+    if usual and usual[-1][0] == REQUEST_ID:
+        own = _lines(usual[-1:])
+        usual = usual[:-1]
+    else:
+        own = b""
+    known = _KNOWN.get(usual) or _remembered(usual)
+    if isinstance(known, str) or isinstance(own, str):
+        return known if isinstance(known, str) else str(own)
+    parts += (known, own, b"\r\n")
     return _BROKEN if _breaks(target) else b"".join(parts)
 
 
-def _write(name: bytes, value: bytes) -> bytes | None:
-    """A field as its line; nothing where it is ours to write, None where it cannot be written."""
-    whose = role(name)
-    if whose == THEIRS:
-        return None if _breaks(value) else b"%b: %b\r\n" % (name, value)
-    return b"" if whose == OURS else None
+def _remembered(headers: tuple[tuple[bytes, bytes], ...]) -> bytes | str:
+    """The lines of *headers*, remembered where they are not too many: most requests of an app bring the same."""
+    lines = _lines(headers)
+    if isinstance(lines, bytes) and len(lines) <= LARGE:
+        if len(_KNOWN) >= MOST:
+            _KNOWN.clear()
+        _KNOWN[headers] = lines
+    return lines
 
 
-_line = lru_cache(maxsize=4096)(_write)
-"""The same, remembered: every request of an app brings the same few fields."""
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes | str:
+    """Each field as its line, those aside that are ours to write; or why one of them cannot be written."""
+    lines: list[bytes] = []
+    for name, value in headers:
+        whose = role(name)
+        if whose == BAD:
+            return "the name of a header field is none"
+        if whose == THEIRS:
+            if _breaks(value):
+                return _BROKEN
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines)
+
+
+_KNOWN: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
 
 
 def _breaks(text: bytes) -> bool:

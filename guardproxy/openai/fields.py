@@ -77,6 +77,26 @@ def kept(headers: Headers) -> Headers:
     return [pair for pair in headers if _fate(pair[0]) & _KEPT]
 
 
+def lines(headers: Headers) -> bytes:
+    """*headers* as they stand on the wire; remembered, since most answers of an upstream bring the same."""
+    if not headers:
+        return b""
+    key = tuple(headers)
+    found = _WRITTEN.get(key)
+    if found is None:
+        found = b"".join([b"%b: %b\r\n" % pair for pair in key])
+        if len(found) <= _LARGE:
+            if len(_WRITTEN) >= _MOST:
+                _WRITTEN.clear()
+            _WRITTEN[key] = found
+    return found
+
+
+_WRITTEN: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+_MOST, _LARGE = 256, 2048
+"""Blocks of lines that are remembered, and the bytes of one at the most."""
+
+
 def is_events(headers: Headers) -> bool:
     """Whether a body is a stream of server-sent events."""
     return (value(headers, b"content-type") or b"").lower().startswith(EVENTS)

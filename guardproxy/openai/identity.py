@@ -34,14 +34,16 @@ _NAMES = 1024
 class Identity:
     """Makes keys; *vary* are the header fields that tell tenants apart, *places* where each upstream is."""
 
-    __slots__ = ("_others", "_places", "_seen", "_size", "_young", "vary")
+    __slots__ = ("_made", "_others", "_places", "_seen", "_size", "_young", "vary")
 
     def __init__(self, vary: Iterable[str], places: Mapping[str, str] | None = None) -> None:
         self.vary = frozenset(name.lower().encode() for name in vary)
         self._places = dict(places or {})
         self._others: set[bytes] = set()
-        self._young: dict[tuple[bytes, str, bool], bytes] = {}
-        self._seen: dict[tuple[bytes, str, bool], bytes] = {}
+        self._made: tuple[tuple[bytes, bytes], bytes] = (b"", b""), b""
+        """Body and circumstances of the last call whose key was made, and the key."""
+        self._young: dict[tuple[bytes, bytes], bytes] = {}
+        self._seen: dict[tuple[bytes, bytes], bytes] = {}
         self._size = 0
 
     def __call__(self, call: Call, target: Target) -> bytes:
@@ -53,12 +55,34 @@ class Identity:
         meant = f"{upstream}\0{self._places.get(upstream, '')}\0{target.model}\0{target.mode}\0"
         if call.named_mode or target.moved_from:  # then these are part of the request
             meant += dumps([target.params, target.caps]).decode()
-        path, query = call.path, call.query
-        text = f"guardproxy 3\0{call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
+        path, query, dialect = call.path, call.query, call.dialect
+        name, aside = ("", _NONE) if dialect is None else (dialect.name, dialect.aside)
+        text = f"guardproxy 4\0{name} {call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
         digest = b"" if call.schema is None else call.schema.digest
-        parts = [text.encode("utf-8", "surrogateescape"), b"\0%d:" % len(digest), digest, self._said(call, target)]
+        parts = [text.encode("utf-8", "surrogateescape"), b"\0%d:" % len(digest), digest]
         self._tenant(call.headers, parts)
-        return sha256(b"".join(parts)).digest()
+        asked = (call.body, b"".join(parts))
+        if self._young or self._seen:
+            found = self._young.get(asked) or self._seen.get(asked)
+            if found is not None:
+                return found
+        said = canonical(call.doc, aside | _MODEL if target.model else aside)
+        key = sha256(b"%b\0%d:%b" % (asked[1], len(said), said)).digest()
+        self._made = (asked, key)
+        return key
+
+    def remember(self, key: bytes) -> None:
+        """The *key* was of use: if it was the last to be made, the same bytes need not be read again to make it.
+
+        Only then, for most calls come once, and to remember all of them costs more than it saves.
+        """
+        asked, made = self._made
+        if made is not key or len(asked[0]) > SMALL:
+            return
+        self._young[asked] = key
+        self._size += len(asked[0]) + len(asked[1]) + _EACH
+        if self._size > REMEMBERED:
+            self._seen, self._young, self._size = self._young, {}, 0
 
     def _tenant(self, headers: Headers, parts: list[bytes]) -> None:
         others = self._others
@@ -71,28 +95,10 @@ class Identity:
             elif len(others) < _NAMES:
                 others.add(name)
 
-    def _said(self, call: Call, target: Target) -> bytes:
-        """The digest of what the body says."""
-        dialect, body = call.dialect, call.body
-        name = "" if dialect is None else dialect.name
-        which = (body, name, bool(target.model))
-        found = self._young.get(which) or self._seen.get(which)
-        if found is None:
-            aside = frozenset[str]() if dialect is None else dialect.aside
-            found = sha256(canonical(call.doc, aside | _MODEL if target.model else aside)).digest()
-            if len(body) <= SMALL:
-                self._remember(which, found)
-        return found
-
-    def _remember(self, which: tuple[bytes, str, bool], digest: bytes) -> None:
-        self._young[which] = digest
-        self._size += len(which[0]) + _EACH
-        if self._size > REMEMBERED:
-            self._seen, self._young, self._size = self._young, {}, 0
-
 
 _MODEL = frozenset(("model",))
 """What the caller wrote there is replaced by the model id that the target serves, which is in the key."""
+_NONE = frozenset[str]()
 _EACH = 300
 """Bytes that a remembered body takes besides its own."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Answer, Reply, Target
-from guardproxy.openai.fields import kept
+from guardproxy.openai.fields import kept, lines
 from guardproxy.openai.request import wants_usage
 from guardproxy.openai.strict import dumps, loads
 
@@ -46,7 +46,7 @@ class Kept:
 
 def keep(call: Call, reply: Reply, target: Target, json: str) -> Kept:
     """What is kept of a *reply* to *call*: nothing that was of the request alone."""
-    block = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in kept(reply.headers))
+    block = b"HTTP/1.1 200 OK\r\n" + lines(kept(reply.headers))
     return Kept(block, reply.body, reply.events, _options(call), target, json)
 
 

@@ -220,7 +220,7 @@ def test_what_is_canonical_can_be_read(doc):
 
 
 def test_the_same_bytes_are_not_read_again(monkeypatch):
-    """A body that was seen is known by its bytes, in any dialect for itself; a large one is not held on to."""
+    """A body that was answered is known by its bytes, in any dialect for itself; a large one is not held on to."""
     make, read = Identity(VARY), []
 
     def noted(doc, aside):
@@ -229,22 +229,31 @@ def test_the_same_bytes_are_not_read_again(monkeypatch):
 
     monkeypatch.setattr(identity, "canonical", noted)
     for _ in range(3):
-        make(_call(), TARGET)
+        make.remember(make(_call(), TARGET))
     assert len(read) == 1
     make(replace(_call(), dialect=None), TARGET)
     make(_call(), replace(TARGET, model=""))
     assert len(read) == 3
     large = b'{"model":"creative","x":"%b"}' % (b"x" * identity.SMALL)
     for _ in range(2):
-        make(_call(large), TARGET)
+        make.remember(make(_call(large), TARGET))
     assert len(read) == 5
+
+
+def test_only_the_key_that_was_made_last_is_remembered():
+    """Or the bytes of one call would lead to the answer of another."""
+    make = Identity(VARY)
+    one, other = make(_call(), TARGET), make(_call(), replace(TARGET, mode="fast"))
+    make.remember(one)
+    assert make(_call(), replace(TARGET, mode="fast")) == other != one
+    assert make(_call(), TARGET) == one
 
 
 def test_what_is_remembered_is_bounded():
     """However many bodies come, and however many names of header fields."""
     make = Identity(VARY)
     for seed in range(2000):
-        make(_call(b'{"model":"creative","seed":%d,"x":"%b"}' % (seed, b"x" * 4000)), TARGET)
+        make.remember(make(_call(b'{"model":"creative","seed":%d,"x":"%b"}' % (seed, b"x" * 4000)), TARGET))
         make(replace(CALL, headers=[(b"X-%d" % seed, b"")]), TARGET)
     assert sum(len(which[0]) for which in {**make._young, **make._seen}) < 2 * identity.REMEMBERED
     assert len(make._others) == identity._NAMES
