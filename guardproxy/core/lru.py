@@ -143,7 +143,7 @@ class Lru(Generic[V]):
             self.evictions += 1
         return before - len(self._entries)
 
-    def sweep(self, now: float, most: int = 1000) -> bool:
+    def sweep(self, now: float, most: int = 200) -> bool:
         """Drop expired entries, looking at *most* of them at a time; True once all have been looked at."""
         last = int(now / self._grain)
         while self._wheel:

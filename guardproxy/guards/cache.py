@@ -100,7 +100,7 @@ class Cache(Guard):
         self.key = Identity(settings.vary, places)
         self._swept = float("-inf")
         self._purged = float("-inf")
-        self._sweeping = False
+        self.sweeping = False
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
         """Answer from what is kept; mark what is to be kept."""
@@ -172,9 +172,9 @@ class Cache(Guard):
 
     def tick(self, now: float) -> Iterable[News]:
         """Sweep what has expired, a slice at a time, every `cleanup_interval` seconds."""
-        if self._sweeping or now - self._swept >= self.settings.cleanup_interval:
+        if self.sweeping or now - self._swept >= self.settings.cleanup_interval:
             self._swept = now
-            self._sweeping = not self.entries.sweep(now)
+            self.sweeping = not self.entries.sweep(now)
         return ()
 
     def inherit(self, old: Guard) -> None:

@@ -24,9 +24,10 @@ from guardproxy.openai.fields import downward, kept
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-    from guardproxy.core.flights import Flight
-    from guardproxy.core.values import Call, Headers, Record
+    from guardproxy.core.steps import Join
+    from guardproxy.core.values import Headers, Record
     from guardproxy.net.outlet import Outlet
 
 GULP = 64 * 1024
@@ -35,21 +36,27 @@ GULP = 64 * 1024
 
 @final
 class Ear:
-    """One who has joined *flight*."""
+    """One who has joined a flight."""
 
     __slots__ = (
         "_at", "_behind", "_call", "_flight", "_last", "_log", "_loop", "_outlet", "_over", "_record", "_reply",
-        "woken",
+        "_task", "_tell", "_timer",
     )  # fmt: skip
 
     def __init__(
-        self, flight: Flight, call: Call, record: Record, outlet: Outlet, loop: asyncio.AbstractEventLoop
+        self,
+        join: Join,
+        record: Record,
+        outlet: Outlet,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[Landed], None],
     ) -> None:
-        self._flight = flight
-        self._call = call
+        self._flight = join.flight
+        self._call = join.call
         self._record = record
         self._outlet = outlet
         self._loop = loop
+        self._tell: Callable[[Landed], None] | None = tell
         self._log: list[bytes] | None = None
         """The pieces of the stream, in the memory of the leader's sink; None before it has begun, and once given up."""
         self._at = 0
@@ -59,7 +66,8 @@ class Ear:
         """What is said at the end of a stream that ends as none should."""
         self._over = False
         self._reply: Reply | Fault | None = None
-        self.woken: asyncio.Future[None] = loop.create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = loop.call_at(join.call.deadline, self._expire)
 
     def __repr__(self) -> str:
         condition = "over" if self._over else "behind" if self._behind else "live" if self._live else "waiting"
@@ -69,20 +77,19 @@ class Ear:
     def _live(self) -> bool:
         return self._reply is _STREAMED
 
-    async def listen(self) -> Landed:
-        """Wait until all has been heard that there is to hear."""
-        timer = self._loop.call_at(self._call.deadline, self._expire)
-        try:
-            while True:
-                await self.woken
-                while self._behind:
-                    await self._outlet.drain()
-                    self._catch_up()
-                if self._over:
-                    return Landed(self._loop.time(), self._reply)
-                self.woken = self._loop.create_future()
-        finally:
-            timer.cancel()
+    def join(self) -> None:
+        """Begin to listen; *tell* is called when all has been heard, never before this returns."""
+        flight = self._flight
+        flight.join(self)
+        flight.pilot.needed = True
+        greet = getattr(flight.source, "greet", None)  # only a stream that is relayed has it
+        if greet is not None:
+            greet(self)
+
+    def cancel(self) -> None:
+        """The caller has left; the last one to leave ends the flight."""
+        self._tell = None
+        self._leave()
 
     # -- from the leader's sink, in the turn in which the bytes come
 
@@ -94,8 +101,7 @@ class Ear:
         self._outlet.begin(status, [*kept(downward(headers)), *dress.own(record)])
         self._reply, self._log = _STREAMED, log
         self._catch_up()
-        if self._behind:
-            self._wake()
+        self._hurry()
 
     def hear(self, chunk: bytes) -> None:
         """A piece of it, the last of the log now."""
@@ -109,7 +115,7 @@ class Ear:
             self._cut("was read too slowly")
         else:
             self._behind = True
-            self._wake()
+            self._hurry()
 
     def forget(self) -> None:
         """The log is given up: the answer is too long to be held on to."""
@@ -128,11 +134,47 @@ class Ear:
             self._reply = reply
         else:
             self._last = self._said("broke off") if reply is None else self._flight.source.last_words
-            if not self._behind:
-                self._end()
-        self._wake()
+            if self._behind:
+                return
+            self._end()
+        self._done()
 
     # -- within
+
+    def _hurry(self) -> None:
+        """One who is behind reads on by himself, as fast as he can."""
+        if self._behind and self._task is None:
+            self._task = self._loop.create_task(self._read_on())
+
+    async def _read_on(self) -> None:
+        while self._behind:
+            await self._outlet.drain()
+            self._catch_up()
+        self._task = None
+        if self._over:
+            self._done()
+
+    def _done(self) -> None:
+        """All has been heard: the story is told in the next turn, after that of the leader."""
+        self._loop.call_soon(self._say)
+
+    def _say(self) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            self._leave()
+            tell(Landed(self._loop.time(), self._reply))
+
+    def _leave(self) -> None:
+        flight = self._flight
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        nobody = flight.leave(self)
+        if flight.pilot.gone:
+            nobody = flight.leader_left() or nobody
+        if nobody or not flight.listeners:
+            flight.pilot.abandon()
 
     def _catch_up(self) -> None:
         """Write what has been missed, as long as the caller reads."""
@@ -162,7 +204,7 @@ class Ear:
         """End it now, visibly unfinished."""
         self._over, self._behind, self._last = True, False, self._said(why)
         self._end()
-        self._wake()
+        self._done()
 
     def _expire(self) -> None:
         """The time of this call is over, though not that of the call that it has joined."""
@@ -175,15 +217,11 @@ class Ear:
             self._over = True
             message = f"the same call of another caller {why}"
             self._reply = Fault(self._loop.time(), "upstream_timeout", message, status=504)
-            self._wake()
+            self._done()
 
     def _said(self, why: str) -> bytes:
         dialect, message = self._call.dialect, f"the answer {why}"
         return b"" if dialect is None else dialect.told(dialect.error(502, "upstream_stream_interrupted", message))
-
-    def _wake(self) -> None:
-        if not self.woken.done():
-            self.woken.set_result(None)
 
 
 _STREAMED = Reply(200, b"", sent=True, events=True)

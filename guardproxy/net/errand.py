@@ -82,7 +82,7 @@ class Errand:
         self._clocks = Clocks(ask, roads.timeouts, loop, record.started)
         self._sink = self._make_sink(ask, roads, record, outlet)
         if record.flight is not None:
-            record.flight.pilot, record.flight.source = outlet, self._sink
+            record.flight.source = self._sink
         path = f"{call.path}?{call.query}" if call.query else call.path
         body = ask.body if dialect is not None else upload
         upstream = roads.upstreams[name]

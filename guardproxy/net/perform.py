@@ -22,7 +22,6 @@ from guardproxy.net import dress
 from guardproxy.net.ear import Ear
 from guardproxy.net.errand import Bounds, Errand, Roads
 from guardproxy.net.hold import Hold
-from guardproxy.net.relay import Events
 from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Performance:
         self._upload = upload
         self._errand: Errand | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | Ear | None = None
         self._hold: Hold | None = None
 
     def begin(self) -> None:
@@ -136,7 +135,9 @@ class Performance:
 
     def _take(self, step: Step) -> None:
         """Perform *step*."""
-        loop = self._roads.loop
+        loop, flight = self._roads.loop, self._record.flight
+        if flight is not None:
+            flight.pilot = self._outlet
         if type(step) is Ask:
             self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
             return
@@ -147,6 +148,9 @@ class Performance:
         elif type(step) is Stand:
             step.ticket.wake = self._called
             self._timer = loop.call_later(step.seconds, self._woken)
+        elif type(step) is Join:
+            ear = self._task = Ear(step, self._record, self._outlet, loop, self._landed)
+            ear.join()
         else:
             self._task = loop.create_task(self._wait(step))
 
@@ -160,14 +164,14 @@ class Performance:
             self._timer.cancel()
             self._timer = self._roads.loop.call_later(0, self._woken)
 
-    async def _wait(self, step: Join | Fetch | Weigh) -> None:
+    def _landed(self, landed: Landed) -> None:
+        self._task = None
+        self._tell(landed)
+
+    async def _wait(self, step: Fetch | Weigh) -> None:
         """Perform a *step* that takes a coroutine."""
         try:
-            came: Any
-            if type(step) is Join:
-                came = await self._join(step)
-            else:
-                came = await (self._fetch(step) if type(step) is Fetch else self._weigh(step))
+            came: Any = await (self._fetch(step) if type(step) is Fetch else self._weigh(step))
         except Exception as mistake:  # noqa: BLE001 -- ours, as in `_tell`
             self._task = None
             self._fail(mistake)
@@ -185,22 +189,6 @@ class Performance:
         roads = self._roads
         found = None if roads.far is None else await roads.far.fetch(fetch.call)
         return Fetched(roads.loop.time(), found)
-
-    async def _join(self, join: Join) -> Landed:
-        """Listen to what another caller has asked for; the last one to leave ends it."""
-        flight, ear = join.flight, Ear(join.flight, join.call, self._record, self._outlet, self._roads.loop)
-        flight.join(ear)
-        flight.pilot.needed = True
-        if type(flight.source) is Events:
-            flight.source.greet(ear)
-        try:
-            return await ear.listen()
-        finally:
-            nobody = flight.leave(ear)
-            if flight.pilot.gone:
-                nobody = flight.leader_left() or nobody
-            if nobody or not flight.listeners:
-                flight.pilot.abandon()
 
     def _end(self, reply: Reply) -> None:
         """The story has been told: answer."""
