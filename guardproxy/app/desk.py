@@ -140,7 +140,7 @@ class Desk:
         """Answer at once: what was kept, or why not."""
         record.reply = reply
         if record.call is None:  # it has not become a call: its id is needed all the same
-            ident = self.house.reading.ident(request.headers)
+            ident = record.ident = self.house.reading.ident(request.headers)
             reply.headers = [*reply.headers, (b"X-Request-Id", ident.encode())]
         try:
             answer(reply, record, outlet)

@@ -62,6 +62,10 @@ class Record:
     """What has been kept of the answer, since when and until when (the loop's clock): for that store."""
     refresh: Call | None = None
     """The call to be made in the background, since what was answered to it is old."""
+    ident: str = ""
+    """Its id, where it has not become a call."""
+    saved: int = 0
+    """Tokens that the kept answer which was served had taken."""
     json: str = ""
     fallback: str = ""
     """The schema whose fallback was answered."""

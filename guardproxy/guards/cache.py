@@ -164,7 +164,7 @@ class Cache(Guard):
         if not call.key or not reply.keepable or reply.status != 200 or target is None or late:
             return
         key = call.key if target is call.targets[0] else self.key(call, target)
-        value = keep(call, reply, target, record.json)
+        value = keep(call, reply, target, record)
         if self.entries.put(key, value, len(key) + value.weight, now) and not self._shadow:
             record.cache += "; stored"
         if key is call.key:
@@ -282,6 +282,7 @@ def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply
     record.age = int(now - entry.stored)
     record.target = entry.value.target
     record.json = entry.value.json
+    record.saved = entry.value.tokens
     return reply
 
 

@@ -14,9 +14,10 @@ from guardproxy.core.values import Answer, Reply, Target
 from guardproxy.openai.fields import kept, lines
 from guardproxy.openai.request import wants_usage
 from guardproxy.openai.strict import dumps, loads
+from guardproxy.openai.usage import tokens
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Call, Headers
+    from guardproxy.core.values import Call, Headers, Record
 
 OVERHEAD = 700
 """Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
@@ -37,6 +38,8 @@ class Kept:
     target: Target
     json: str
     """What the JSON guard said of it."""
+    tokens: int = 0
+    """What it took to make it, where that is known: each time it is shown so many are saved."""
 
     @property
     def weight(self) -> int:
@@ -44,10 +47,10 @@ class Kept:
         return len(self.block) + len(self.body) + OVERHEAD
 
 
-def keep(call: Call, reply: Reply, target: Target, json: str) -> Kept:
+def keep(call: Call, reply: Reply, target: Target, record: Record) -> Kept:
     """What is kept of a *reply* to *call*: nothing that was of the request alone."""
     block = b"HTTP/1.1 200 OK\r\n" + lines(kept(reply.headers))
-    return Kept(block, reply.body, reply.events, _options(call), target, json)
+    return Kept(block, reply.body, reply.events, _options(call), target, record.json, sum(tokens(record.usage)))
 
 
 def show(value: Kept, call: Call, source: str) -> Reply | None:
@@ -65,7 +68,16 @@ def pack(value: Kept, stored: float, expires: float) -> bytes:
     """Write it down for another process; *stored* and *expires* are times of day."""
     target = value.target
     where = [target.upstream, target.model, target.mode, target.moved_from, target.reason]
-    head = [stored, expires, value.block.decode("latin-1"), value.events, value.options, value.json, where]
+    head = [
+        stored,
+        expires,
+        value.block.decode("latin-1"),
+        value.events,
+        value.options,
+        value.json,
+        where,
+        value.tokens,
+    ]
     return dumps(head) + b"\n" + value.body
 
 
@@ -73,10 +85,10 @@ def unpack(text: bytes) -> tuple[Kept, float, float] | None:
     """Read what was written down; None where it cannot be read."""
     head, newline, body = text.partition(b"\n")
     try:
-        stored, expires, block, events, options, json, where = loads(head)
+        stored, expires, block, events, options, json, where, spent = loads(head)
         upstream, model, mode, moved_from, reason = where
         target = Target(upstream, model, mode, moved_from=moved_from, reason=reason)
-        value = Kept(block.encode("latin-1"), body, bool(events), options, target, json)
+        value = Kept(block.encode("latin-1"), body, bool(events), options, target, json, int(spent))
         return (value, float(stored), float(expires)) if newline else None
     except (ValueError, TypeError, AttributeError):
         return None

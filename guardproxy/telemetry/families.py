@@ -26,6 +26,7 @@ _BY_MODEL = (
     ("llm_json_parse_failures_total", "invalid", "Answers that were not JSON or against their schema"),
     ("llm_json_fallback_used_total", "fallbacks", "Declared fallbacks answered"),
     ("llm_health_check_failures_total", "checks_failed", "Health checks that failed"),
+    ("guardproxy_tokens_saved_total", "tokens_saved", "Tokens that answers from the cache had taken"),
     ("guardproxy_health_tokens_total", "check_tokens", "Tokens that health checks took"),
     ("guardproxy_early_aborts_total", "aborted", "Answers ended early, since nothing could become of them"),
     ("guardproxy_retries_total", "retries", "Attempts made again after a fault"),

@@ -54,7 +54,7 @@ class Feed:
             (
                 next(self._serial),
                 at,
-                call.id if call is not None else "",
+                call.id if call is not None else record.ident,
                 lean(record) if sort is None else sort.example,
                 record.started,
                 record.ended,

@@ -55,6 +55,8 @@ def particulars(record: Record, stamp: str) -> dict[str, Any]:
         line["id"] = call.id
         line["method"] = tidy(call.method, 16)
         line["path"] = tidy(call.path, 512)
+    elif record.ident:
+        line["id"] = record.ident
     line["status"] = reply.status if reply else GONE
     line["ms"] = _ms(record.ended - record.started)
     if reply and reply.source:

@@ -61,8 +61,10 @@ class Metrics(Collector):
                 sort.seconds.add(record.ended - record.started)
             if sort.asked is not None:
                 sort.asked.time(record.attempts[0])
-            if sort.model is not None and record.usage:
-                sort.model.spend(record.usage)
+            if sort.model is not None:
+                if record.usage and record.attempts:
+                    sort.model.spend(record.usage)
+                sort.model.tokens_saved += record.saved
         if record.trace:
             self._exemplify(record, at)
 
@@ -71,10 +73,9 @@ class Metrics(Collector):
         example = sort.example
         if example.reply is not None and _way(example.reply) in self._counts.requests:
             sort.seconds = self._counts.seconds[example.reply.source]
-        if example.attempts:
-            sort.model = self._last(example)
-            if not _relayed(example):
-                sort.asked = self._counts.models.get(example.attempts[0].upstream)
+        sort.model = self._last(example)
+        if example.attempts and not _relayed(example):
+            sort.asked = self._counts.models.get(example.attempts[0].upstream)
 
     def _settle(self, sort: Sort) -> None:
         """Count the calls of a sort that have been told since it was last asked."""
@@ -91,7 +92,10 @@ class Metrics(Collector):
                 if (model := self._counts.models.get(attempt.upstream)) is not None:
                     model.time(attempt)
         last = self._last(record)
-        if last is not None and record.attempts and record.usage:
+        if last is None:
+            return
+        last.tokens_saved += record.saved
+        if record.attempts and record.usage:
             last.spend(record.usage)
 
     def _exemplify(self, record: Record, at: float) -> None:

@@ -22,6 +22,7 @@ SETTINGS = {
 }
 
 
+MARKUP = "<img/src=x/onerror=document.title='caught'>"
 CEILING = "document.getElementById('ceiling').textContent"
 DONE = "document.getElementById('done').textContent"
 LINK = "document.getElementById('link').textContent"
@@ -117,6 +118,13 @@ async def test_what_it_shows(make, page):
     await page.click("#odd")
     shown = await page.run("return [...document.querySelectorAll('#calls > tr')].filter(tr => !tr.hidden).length")
     assert shown == 4  # the fallback and the three that were moved
+    # What a caller has written is shown as text, whatever it looks like.
+    await stand.chat("markup", model="fast", headers={"X-Request-Id": MARKUP})
+    await stand.get(f"/{MARKUP}/v1/models")
+    titled = f"[...document.querySelectorAll('#calls button')].some(node => node.title === {json.dumps(MARKUP)})"
+    await page.until(titled)
+    assert await page.run("return document.querySelectorAll('#calls img').length") == 0
+
     assert await page.complaints() == []
 
 

@@ -228,7 +228,8 @@ async def test_documented(stand):
 
 
 async def test_tokens(stand):
-    """Tokens are those that the answer states; a hit costs none."""
+    """Tokens are those that the answer states; a hit costs none, and saves as many."""
     usage = (await stand.chat()).json()["usage"]
     await stand.chat()
+    assert await stand.metric('guardproxy_tokens_saved_total{model="llama"}') == usage["total_tokens"]
     assert await stand.metric('guardproxy_tokens_total{direction="out",model="llama"}') == usage["completion_tokens"]

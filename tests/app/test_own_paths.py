@@ -206,3 +206,26 @@ async def test_metrics_formats(stand):
     assert om.headers["Content-Type"].startswith("application/openmetrics-text")
     assert om.text.endswith("# EOF\n")
     assert "_created" not in plain.text + om.text
+
+
+async def test_other_origins_are_given_nothing(stand):
+    """No CORS: a page of another site may send what it likes, and reads nothing of the answer."""
+    for path in ("/guard/state", "/guard/live", "/guard/requests", "/metrics", "/guard/"):
+        headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
+        asked = await stand.ask("OPTIONS", path, admin=True, headers=headers)
+        assert asked.status == 405
+        assert not [name for name in asked.headers if name.lower().startswith("access-control")]
+    told = await stand.ask("GET", "/guard/state", admin=True, headers={"Origin": "https://evil.example"})
+    assert not [name for name in told.headers if name.lower().startswith("access-control")]
+
+
+async def test_what_a_caller_wrote_is_escaped(stand):
+    """His id and his model come back as JSON, and as one line of the log."""
+    odd = 'a"b<script>&\\'
+    await stand.chat(model=odd, headers={"X-Request-Id": odd})
+    told = (await stand.get("/guard/requests")).json()["requests"][0]
+    assert told["id"] == odd
+    (line,) = [line for line in stand.log() if line["msg"] == "request"]
+    assert line["id"] == odd
+    missing = await stand.get("/guard/requests/%22%3Cscript%3E")
+    assert missing.headers["Content-Type"] == "application/json"

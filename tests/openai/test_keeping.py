@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardproxy.core.values import Call, Reply, Target
+from guardproxy.core.values import Call, Record, Reply, Target
 from guardproxy.openai.keeping import Kept, keep, pack, show, unpack
 from tests.flow.playbook import House, completion
 
@@ -23,7 +23,9 @@ def call(**more) -> Call:
 
 
 def kept(text: str = "hi", **more) -> Kept:
-    return keep(call(), Reply(200, json.dumps(completion(text, **more)).encode(), JSON), TARGET, "valid")
+    return keep(
+        call(), Reply(200, json.dumps(completion(text, **more)).encode(), JSON), TARGET, Record(0.0, json="valid")
+    )
 
 
 def test_the_same_kind_is_the_same_bytes():
@@ -40,7 +42,7 @@ def test_there_and_back_again():
     value, asked = kept("some\nwords \u2713"), call(stream=True, stream_options={"include_usage": True})
     streamed = show(value, asked, "cache")
     assert streamed is not None
-    again = keep(asked, streamed, TARGET, "valid")
+    again = keep(asked, streamed, TARGET, Record(0.0, json="valid"))
     whole = show(again, call(), "cache")
     assert whole is not None
     was, now = json.loads(value.body), json.loads(whole.body)
@@ -65,7 +67,7 @@ def test_a_shape_of_its_own(body, events):
 @given(st.binary(max_size=50), st.booleans(), st.none() | st.dictionaries(st.text(max_size=3), st.booleans()))
 def test_what_is_written_down_can_be_read(body, events, options):
     """In another process, bytes and all."""
-    value = Kept(b"HTTP/1.1 200 OK\r\nX: \xff\r\n", body, events, options, TARGET, "valid")
+    value = Kept(b"HTTP/1.1 200 OK\r\nX: \xff\r\n", body, events, options, TARGET, "valid", 7)
     assert unpack(pack(value, 1.5, 2.5)) == (value, 1.5, 2.5)
 
 

@@ -79,6 +79,7 @@ records = st.builds(
     cache=few(["", "hit; ttl=4", "fwd=miss; stored"]),
     cache_event=few(["", "hit", "miss"]),
     json=few(["", "valid", "retried"]),
+    saved=few([0, 0, 7]),
     usage=few([None, {"prompt_tokens": 3, "completion_tokens": 4}]),
     gone=st.booleans(),
     trace=few(["", "ab" * 16]),
