@@ -7,6 +7,7 @@ need (requests have a Content-Length).  It decides nothing but by the request it
 |---|---|
 | ``POST …/completions`` | a completion of 640 bytes or so, whose content is JSON |
 | the same with ``"stream":true`` | events: ``"max_tokens"`` of them, ``"seed"`` milliseconds apart |
+| … and no ``"max_tokens"`` | the completion's own text, as events |
 | ``GET …/bytes/N`` | N bytes |
 | anything else | ``{}`` and more, enough for the probes of routers |
 
@@ -16,6 +17,7 @@ How a model server misbehaves is the simulator's, which is too slow for this.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import sys
@@ -87,6 +89,10 @@ EVENTS_HEAD = (
 FIRST = event({"role": "assistant", "content": ""})
 TOKEN = event({"content": " bergamot"})
 LAST = event({}, "stop") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+_CUTS = [len(CONTENT) * number // 62 for number in range(63)]
+_SAID = (event({"content": CONTENT[start:end]}) for start, end in itertools.pairwise(_CUTS))
+SAID = b"".join((EVENTS_HEAD, FIRST, *_SAID, LAST))
+"""The text of `COMPLETION` as a stream, in one piece of bytes."""
 
 
 @final
@@ -148,7 +154,10 @@ class Model(asyncio.Protocol):
 
     def _stream(self, data: bytes) -> None:
         events, pace = _EVENTS.search(data), _PACE.search(data)
-        self._left = int(events[1]) if events else 10
+        if events is None:  # the guard asks for a stream, to read along; it wants the answer itself
+            self._send(SAID)
+            return
+        self._left = int(events[1])
         self._pace = int(pace[1]) / 1000 if pace else 0.0
         self._send(EVENTS_HEAD + FIRST)
         if self._pace:

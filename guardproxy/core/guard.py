@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     )
 
 
-Watcher = Callable[[bytes], str | None]
-"""Takes the payload of each event as it comes; None: go on, else why nothing can become of the answer."""
+Watcher = Callable[[Any], str | None]
+"""Takes each event as it comes, decoded; None: go on, else why nothing can become of the answer."""
 
 
 class Guard:

@@ -6,7 +6,7 @@ A story yields one of these and is sent what came of it.  Here belong the wishes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class Ask:
     """Whether events may go on to the caller as they come."""
     streams: bool = False
     """Whether the upstream is asked for events."""
-    watch: Callable[[bytes], str | None] | None = None
+    watch: Callable[[Any], str | None] | None = None
     """Reads the events along while the answer is held back; a reason ends it early."""
     patience: float = 0.0
     """Seconds after which `late` is to be told, once, that no event has come yet; 0: never."""

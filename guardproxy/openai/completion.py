@@ -7,10 +7,13 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai.events import DONE, event, payloads, raw_event, whole_events
 from guardproxy.openai.strict import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import KeysView
 
 _JOINED = ("content", "refusal", "reasoning_content", "reasoning", "arguments", "text")
 """Fields of a delta whose pieces are joined; of all others the last one counts."""
@@ -23,18 +26,25 @@ _OF_CHOICES = frozenset(("index", "message", "text", "logprobs", "finish_reason"
 class Assembly:
     """A completion that is put together out of its chunks."""
 
-    __slots__ = ("_choices", "_error", "_whole")
+    __slots__ = ("_choices", "_error", "_fields", "_rest", "_said", "_shape", "_whole")
 
     def __init__(self) -> None:
         self._whole: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
+        self._said: dict[int, list[str]] = {}
+        """What has been added to the content of choices that is not in them yet: joined once, not once a chunk."""
+        self._fields: KeysView[str] | None = None
+        self._shape: KeysView[str] | None = None
+        self._rest: tuple[str, ...] = ()
+        """What the last chunk that was read with care consisted of: others of its shape may be read in haste."""
         self._error: Any = None
 
     def add(self, chunk: Any) -> None:
         """Take the next one; after an error nothing counts any more."""
-        if not isinstance(chunk, dict) or self._error:
+        if not isinstance(chunk, dict) or self._error or self._adds_text(chunk):
             return
         self._error = chunk.get("error")
+        self._fields = chunk.keys()
         for name, value in chunk.items():
             if name == "object":
                 self._whole["object"] = _WHOLE.get(value, value) if isinstance(value, str) else value
@@ -42,7 +52,12 @@ class Assembly:
                 self._whole[name] = value
         for piece in _list(chunk.get("choices")):
             if isinstance(piece, dict):
-                _gather(self._choices.setdefault(_index(piece), {"index": _index(piece)}), piece)
+                index = _index(piece)
+                choice = self._choices.setdefault(index, {"index": index})
+                self._settle(index, choice)
+                _gather(choice, piece)
+                self._shape = piece.keys() if "index" in piece and "delta" in piece else None
+                self._rest = tuple(name for name in piece if name not in ("index", "delta"))
 
     def whole(self) -> dict[str, Any] | None:
         """What they told so far; None where they told nothing."""
@@ -50,7 +65,33 @@ class Assembly:
             return {"error": self._error}
         if not self._whole and not self._choices:
             return None
+        for index, choice in self._choices.items():
+            self._settle(index, choice)
         return {**self._whole, "choices": [self._choices[index] for index in sorted(self._choices)]}
+
+    def _adds_text(self, chunk: dict[str, Any]) -> bool:
+        """Whether *chunk* is one of the many that say nothing but the next few characters of one choice."""
+        pieces = chunk.get("choices")
+        if type(pieces) is not list or len(pieces) != 1 or chunk.keys() != self._fields or chunk.get("usage"):
+            return False
+        piece = pieces[0]
+        if type(piece) is not dict or piece.keys() != self._shape:
+            return False
+        for name in self._rest:
+            if piece[name] is not None:
+                return False
+        delta, index = piece["delta"], piece["index"]
+        text = delta.get("content") if type(delta) is dict and len(delta) == 1 else None
+        if type(text) is not str or type(index) is not int or index not in self._choices:
+            return False
+        self._said.setdefault(index, []).append(text)
+        return True
+
+    def _settle(self, index: int, choice: dict[str, Any]) -> None:
+        if said := self._said.pop(index, None):
+            message = _part(choice, "message", {"role": "assistant", "content": None})
+            before = message.get("content")
+            message["content"] = "".join([before if isinstance(before, str) else "", *said])
 
 
 def assemble(body: bytes) -> dict[str, Any] | None:

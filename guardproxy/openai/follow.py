@@ -115,8 +115,10 @@ class Follow:
         told = CONTENT
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
+        doc = self._decoded(payload) if self._watch is not None else None
         if self._telling.search(payload) is not None:
-            told = self._decode(payload)
+            doc = self._decoded(payload) if doc is None else doc
+            told = self._read(doc) if isinstance(doc, dict) else CONTENT
         self.events += told.content
         if self.error is None:
             self.error = told.error
@@ -124,15 +126,14 @@ class Follow:
         self.finished = told.finished or self.finished
         self.done = told.done
         if self._watch is not None and not self.hopeless:
-            self.hopeless = self._watch(payload) or ""
+            self.hopeless = self._watch(doc) or ""
 
-    def _decode(self, payload: bytes) -> Told:
+    def _decoded(self, payload: bytes) -> Any:
         try:
-            doc = loads(payload)
+            return loads(payload)
         except ValueError:
             self.broken = True
-            return CONTENT  # a malformed event is relayed as it is; it ends nothing
-        return self._read(doc) if isinstance(doc, dict) else CONTENT
+            return None  # a malformed event is relayed as it is; it ends nothing
 
 
 def kind_of(doc: Any) -> str:

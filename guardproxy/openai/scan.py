@@ -99,26 +99,30 @@ class Scan:
             self.first = payload
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
+        if self._assembly is not None or self._watch is not None:
+            self._show(payload)
+        elif _TELLING.search(payload) is not None:
+            self._read(self._decoded(payload))
+
+    def _show(self, payload: bytes) -> None:
+        """Every event is decoded, for those who want to see what it says."""
+        doc = self._decoded(payload)
         if self._assembly is not None:
-            self._add(payload)
+            self._assembly.add(doc)
         if _TELLING.search(payload) is not None:
-            self._decode(payload)
+            self._read(doc)
         if self._watch is not None and not self.hopeless:
-            self.hopeless = self._watch(payload) or ""
+            self.hopeless = self._watch(doc) or ""
 
-    def _add(self, payload: bytes) -> None:
+    def _decoded(self, payload: bytes) -> Any:
         try:
-            if self._assembly is not None:
-                self._assembly.add(loads(payload))
+            return loads(payload)
         except ValueError as error:
-            self._flaw = self._flaw or error
-
-    def _decode(self, payload: bytes) -> None:
-        try:
-            doc = loads(payload)
-        except ValueError:
             self.broken = True
-            return  # a malformed event is relayed as it is; without a finish reason it is no end
+            self._flaw = self._flaw or error
+            return None  # a malformed event is relayed as it is; without a finish reason it is no end
+
+    def _read(self, doc: Any) -> None:
         if not isinstance(doc, dict):
             return
         if self.error is None:

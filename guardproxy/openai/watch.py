@@ -6,9 +6,7 @@ become is `core.prefix`'s to say; who hangs up on the model then is `net`'s.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
-
-import orjson
+from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     from guardproxy.core.dialect import Dialect
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 @final
 class Reading:
-    """Watches the choices of one answer; called with each event's payload."""
+    """Watches the choices of one answer; called with each event."""
 
     __slots__ = ("_choices", "_dialect", "_first")
 
@@ -26,12 +24,8 @@ class Reading:
         self._first = first
         self._choices: dict[int, Prefix] = {}
 
-    def __call__(self, payload: bytes) -> str | None:
+    def __call__(self, chunk: Any) -> str | None:
         """Take one event; why its choice can no longer become what it has to be, or None."""
-        try:
-            chunk = orjson.loads(payload)
-        except ValueError:
-            return None
         for index, text in self._dialect.deltas(chunk):
             prefix = self._choices.get(index)
             if prefix is None:

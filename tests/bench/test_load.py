@@ -11,6 +11,7 @@ import pytest
 from bench import upstream, workload
 from bench.lab import ROOT
 from bench.process import Running, family, free_port, usage
+from guardproxy.openai.completion import assemble
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,15 @@ def told(port, order, **particulars):
     command = [sys.executable, "-m", "bench.client"]
     done = subprocess.run(command, cwd=ROOT, input=json.dumps(given), capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_the_completion_as_a_stream():
+    """The text is the same, whole or as events: a guard that asks for a stream accepts it as it does the other."""
+    body = upstream.SAID.partition(b"\r\n\r\n")[2]
+    events = b"".join(part for part in body.split(b"\r\n") if part.startswith(b"data: "))
+    made = assemble(events)
+    assert made is not None
+    assert made["choices"][0]["message"]["content"] == upstream.CONTENT
 
 
 @pytest.mark.parametrize("order", ["closed", "paced"])

@@ -194,7 +194,7 @@ def judged(doc: dict, source: object = SCHEMA, *, stream: bool = False) -> Call:
     return replace(got, schema=Schema("my schema", None, b"1", source=source), whole=True)
 
 
-def reading(payload: bytes) -> None:
+def reading(event: object) -> None:
     """Somebody who reads along."""
 
 

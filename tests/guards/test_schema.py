@@ -360,7 +360,7 @@ def reads(house: House, text: str, *, asked_again: bool = False) -> str | None:
     assert isinstance(call, Call)
     watcher = house.json.watch(replace(call, asked_again=asked_again), call.targets[0])
     assert watcher is not None
-    return watcher(json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode())
+    return watcher({"choices": [{"index": 0, "delta": {"content": text}}]})
 
 
 def test_who_talks_is_interrupted_once():

@@ -55,11 +55,11 @@ def test_an_error_is_no_end():
 
 def test_a_watcher_sees_every_event_until_it_has_spoken():
     """Then the model is hung up on."""
-    seen: list[bytes] = []
+    seen: list[object] = []
 
-    def watch(payload: bytes) -> str | None:
-        seen.append(payload)
-        return "no" if b"2" in payload else None
+    def watch(told: object) -> str | None:
+        seen.append(told)
+        return "no" if told == {"type": 2} else None
 
     found = follow(watch)
     for number in (1, 2, 3):
