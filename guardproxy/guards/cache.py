@@ -279,10 +279,8 @@ def _moved(target: Target) -> bool:
 
 def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply:
     """Note in the book whose answer it is, and how old."""
-    record.age = int(now - entry.stored)
-    record.target = entry.value.target
-    record.json = entry.value.json
-    record.saved = entry.value.tokens
+    value, record.age = entry.value, int(now - entry.stored)
+    record.target, record.json, record.saved = value.target, value.json, value.tokens
     return reply
 
 
