@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.shadow import Shadow
+from guardproxy.guards.hedge import Hedge
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
 
@@ -161,6 +162,8 @@ class Sinks:
             circuits=circuits,
             healthy={name: pulse.healthy is True for name, pulse in house.health.pulses.items()},
             pools={name: (up.open, up.idle, up.waiting) for name, up in house.upstreams.items()},
+            hedges={} if (hedge := house.guard(Hedge)) is None else hedge.made,
+            loads={} if (load := house.load) is None else {name: one.told for name, one in load.limiters.items()},
             shadow={guard.name: asdict(guard.would) for guard in house.rules.guards if isinstance(guard, Shadow)},
             cache_size=0 if cache is None else len(cache.entries),
             cache_bytes=0 if cache is None else cache.entries.bytes,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from guardproxy.config import registry, settings
 from guardproxy.config.places import upstream_url, web_url
-from guardproxy.guards import breaker, cache, health, load, modes, schema, throttle
+from guardproxy.guards import breaker, cache, health, hedge, load, modes, schema, throttle
 from guardproxy.net.clocks import Timeouts
 from guardproxy.openai import needs
 
@@ -213,6 +213,9 @@ RULES: Final[dict[tuple[type, str], Rule]] = {
     **{(breaker.Settings, key): rule for key, rule in _CIRCUIT.items()},
     **{(breaker.Override, key): rule for key, rule in _CIRCUIT.items()},
     (throttle.Settings, "max_seconds"): _SPAN,
+    (hedge.Settings, "quantile"): Rule(above=0, maximum=0.999),
+    (hedge.Settings, "budget"): Rule(minimum=0, maximum=0.05),
+    (hedge.Settings, "least_seconds"): _WAIT,
     (load.Settings, "floor"): _COUNT,
     (load.Settings, "ceiling"): _COUNT,
     (load.Settings, "initial"): _COUNT,

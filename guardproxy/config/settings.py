@@ -18,6 +18,7 @@ from guardproxy.core.units import Bytes, Seconds
 from guardproxy.guards.breaker import Settings as CircuitBreaker
 from guardproxy.guards.cache import Settings as Cache
 from guardproxy.guards.health import Settings as Health
+from guardproxy.guards.hedge import Settings as Hedge
 from guardproxy.guards.load import Settings as Load
 from guardproxy.guards.modes import Mode
 from guardproxy.guards.modes import Settings as Downshift
@@ -250,6 +251,8 @@ class Config:
     """How an upstream is treated that asks for less."""
     load: Load = field(default_factory=Load)
     """How many calls an upstream is sent at once."""
+    hedge: Hedge = field(default_factory=Hedge)
+    """When a second upstream is asked for the same stream."""
     cache: Cache = field(default_factory=Cache)
     """Which answers are given again."""
     health: Health = field(default_factory=Health)

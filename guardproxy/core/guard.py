@@ -107,6 +107,16 @@ class Guard:
         del upstream, now
         return False
 
+    def hedge(self, upstream: str) -> float | None:
+        """Seconds without a first event after which another may be asked beside *upstream*; None: never."""
+        del upstream
+        return None
+
+    def hedged(self, upstream: str) -> bool:
+        """Whether *upstream* may be asked second now; it is then taken for done."""
+        del upstream
+        return False
+
     def inherit(self, old: Guard) -> None:
         """Take over what still holds from the guard of the same kind that was built of the configuration before."""
 

@@ -95,6 +95,11 @@ class Limiter:
     def __repr__(self) -> str:
         return f"<Limiter {self.taken}/{self.limit:.1f}, {len(self.line)} waiting>"
 
+    @property
+    def told(self) -> tuple[float, int, int]:
+        """The limit, the places that are taken, and how many wait here."""
+        return self.limit, self.taken, len(self.line)
+
     def permit(self, now: float) -> Slot | Refusal:
         """A place, or a refusal with the line to wait in."""
         if self.taken < int(self.limit) and not self.line:

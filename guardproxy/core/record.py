@@ -70,6 +70,8 @@ class Record:
     fallback: str = ""
     """The schema whose fallback was answered."""
     usage: dict[str, Any] | None = None
+    beside: int = 0
+    """Attempts under way beside the one that is."""
     asking: bool = False
     """Whether an attempt is under way that is not in `attempts` yet."""
     flight: Flight | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from guardproxy.core.flights import Flight
     from guardproxy.core.line import Ticket
-    from guardproxy.core.values import Call, Fault, Headers, Reply, Target, Verdict
+    from guardproxy.core.values import Call, Fault, Headers, Outcome, Reply, Target, Verdict
 
 
 @final
@@ -36,6 +36,31 @@ class Ask:
     """Seconds after which `late` is to be told, once, that no event has come yet; 0: never."""
     late: Callable[[float], None] | None = None
     """Takes the time; the attempt goes on."""
+    hedge: Hedge | None = None
+    """Who may be asked beside, where it is slow to begin; then the outcome is `Raced`."""
+
+
+@final
+@dataclass(slots=True)
+class Hedge:
+    """Another may be asked too, after *after* seconds without a first event."""
+
+    after: float
+    second: Callable[[float], Ask | None]
+    """Takes the time; what to ask, or None: nobody."""
+
+
+@final
+@dataclass(slots=True)
+class Raced:
+    """What came of two asks at once."""
+
+    outcome: Outcome
+    """Of the one that was heard."""
+    second: bool
+    """Whether that was the second."""
+    lost: Outcome | None
+    """What the other had come to by itself; None: it was hung up on."""
 
 
 @final

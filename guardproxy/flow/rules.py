@@ -61,8 +61,8 @@ class Rules:
 
     __slots__ = (
         "_admits", "_ears", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues", "_settles",
-        "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "models", "patience",
-        "retry",
+        "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "hedge", "hedged",
+        "models", "patience", "retry",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,10 @@ class Rules:
         self._recalls = tuple((g.name, g.recall) for g in _speaking(guards, "recall"))
         self.far = False
         """Whether there is a store that several proxies share."""
+        hedgers = [g for g in guards if _speaks(g, "hedge")]
+        self.hedge = hedgers[0].hedge if hedgers else None
+        """How long to wait for a first event before another is asked too; None: for ever."""
+        self.hedged = hedgers[0].hedged if hedgers else _never
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
         self._ticks = tuple(g.tick for g in _speaking(guards, "tick"))
 
@@ -244,6 +248,11 @@ class Rules:
         for observe, token in zip(self._observers, tokens, strict=False):  # tokens end where the refusal came
             if token is not _PASSED:
                 observe(target, token, None, now)
+
+
+def _never(_upstream: str) -> bool:
+    """Stands for who would hedge."""
+    return False
 
 
 def _deaf(_target: Target, _token: Any, _outcome: Outcome | None, _now: float) -> None:

@@ -21,10 +21,12 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
-from guardproxy.core.steps import Pause, Stand, Step, Weigh
-from guardproxy.core.values import Answer, Attempt, Fault, Kind, Relayed, Reply, Verdict
+from guardproxy.core.steps import Pause, Raced, Stand, Step, Weigh
+from guardproxy.core.values import Answer, Fault, Kind, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
 from guardproxy.flow.places import Places
+from guardproxy.flow.rival import Rival, rival
+from guardproxy.flow.settle import settle
 from guardproxy.flow.share import shared
 from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
@@ -105,6 +107,7 @@ class _Pursuit:
             target, tokens = chosen
             record.retries = self.retries
             outcome = yield from self._ask(target, tokens)
+            target = record.target or target  # where two were asked, the one that was heard
             if type(outcome) is Relayed:
                 reply = replies.sent(outcome, self.record)
                 if (left := verdicts.left(self.call, reply, self.now)) is not None:
@@ -172,6 +175,7 @@ class _Pursuit:
             self.rules.budgets[target.upstream].earn(started)
         record.asking = True
         outcome: Outcome | None = None
+        second: Rival | None = None
         try:
             call = self.call
             watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
@@ -182,25 +186,22 @@ class _Pursuit:
             if call.stream and tokens is not None:
                 self.under_way, self.late = (target, tokens), False
                 ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late
+                if self.rules.hedge is not None and ask.relay:
+                    second = rival(self.rules, call, self.places, target, ask)
             came = yield ask
+            if type(came) is Raced and second is not None:
+                target, tokens, started = second.raced(came, record, tokens, started)
+                self.late, came = self.late and not came.second, came.outcome
             outcome = self._examined(came, target) if type(came) is Answer else came
             if self.late and outcome.kind is Kind.SUCCESS:
                 outcome.kind = Kind.SLOW
             return outcome
         finally:
-            record.asking = False
-            now = self.now = started if outcome is None else outcome.at
-            attempt = Attempt(target.upstream, target.model, "gone", Kind.IGNORED, started, now - started)
-            if outcome is not None:
-                attempt.label, attempt.kind = outcome.label, outcome.kind
-                attempt.first = outcome.first - started if outcome.first else None
-                if type(outcome) is Relayed:
-                    attempt.events = outcome.events
-            record.attempts.append(attempt)
-            if tokens is not None:
-                news = self.rules.observe(target, tokens, outcome, now)
-                if news:
-                    record.news += news
+            record.asking, record.beside = False, 0
+            self.now = started if outcome is None else outcome.at
+            settle(self.rules, record, target, tokens, outcome, started, self.now)
+            if second is not None:
+                second.forgo(record)
 
     def _late(self, now: float) -> None:
         """The attempt under way has brought nothing in time; it goes on."""

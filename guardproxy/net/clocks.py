@@ -57,6 +57,7 @@ class Clocks:
         "_timer",
         "_upstream",
         "_waiting",
+        "begun",
     )
 
     def __init__(
@@ -74,6 +75,8 @@ class Clocks:
         self._patience = ask.patience
         self._late = ask.late if ask.patience else None
         self._last = 0.0
+        self.begun: Callable[[], None] | None = None
+        """Told with the first event, before anybody sees it."""
         self._waiting = False
         self._expired: Callable[[Fault], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +91,9 @@ class Clocks:
         first, self._last = not self._last, now
         if first:
             self._hurry()
+            if self.begun is not None:
+                begun, self.begun = self.begun, None
+                begun()
 
     def plain(self) -> None:
         """It is no stream after all: only the deadline counts."""
@@ -102,7 +108,7 @@ class Clocks:
 
     def stop(self) -> None:
         """The attempt is over."""
-        self._expired = self._late = None
+        self._expired = self._late = self.begun = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -45,7 +45,7 @@ def _of_this(record: Record) -> Headers:
 def _about(record: Record) -> tuple[Headers, bytes]:
     """What many answers say in the same words, as fields and as their lines."""
     call, target = record.call, record.target
-    attempts = -1 if call is None or call.dialect is None else len(record.attempts) + record.asking
+    attempts = -1 if call is None or call.dialect is None else len(record.attempts) + record.asking + record.beside
     if target is None:
         return _said(record.cache, "", "", "", "", record.json, attempts)
     return _said(record.cache, target.upstream, target.mode, target.moved_from, target.reason, record.json, attempts)

@@ -73,6 +73,7 @@ class Errand:
         over: Callable[[Outcome], None],
         outlet: Outlet | None = None,
         upload: AsyncIterator[bytes] | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> None:
         call, dialect, loop = ask.call, ask.call.dialect, roads.loop
         name = ask.target.upstream
@@ -80,6 +81,7 @@ class Errand:
         self._task: asyncio.Task[None] | None = None
         self._handle: asyncio.Handle | None = None
         self._clocks = Clocks(ask, roads.timeouts, loop, record.started)
+        self._clocks.begun = begun
         self._sink = self._make_sink(ask, roads, record, outlet)
         if record.flight is not None:
             record.flight.source = self._sink
@@ -112,6 +114,11 @@ class Errand:
         if ask.streams and dialect is not None:
             sink.read_along(dialect.gather(call, ask.watch), dialect.is_stream)
         return sink
+
+    @property
+    def sink(self) -> Gather | Events | Bytes:
+        """Where its answer goes."""
+        return self._sink
 
     def cancel(self) -> None:
         """Hang up; nothing is told any more."""

@@ -22,6 +22,7 @@ from guardproxy.net import dress
 from guardproxy.net.ear import Ear
 from guardproxy.net.errand import Bounds, Errand, Roads
 from guardproxy.net.hold import Hold
+from guardproxy.net.race import Race
 from guardproxy.net.scales import Scales
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Performance:
         self._told = told
         self._roads = roads
         self._upload = upload
-        self._errand: Errand | None = None
+        self._errand: Errand | Race | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | Ear | None = None
         self._hold: Hold | None = None
@@ -139,7 +140,10 @@ class Performance:
         if flight is not None:
             flight.pilot = self._outlet
         if type(step) is Ask:
-            self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
+            if step.hedge is None:
+                self._errand = Errand(step, self._roads, self._record, self._tell, self._outlet, self._upload)
+            else:
+                self._errand = Race(step, step.hedge, self._run, self._record, self._tell, loop)
             return
         if (flight := self._record.flight) is not None:
             flight.pilot = self._outlet  # others may join before anything is asked
@@ -153,6 +157,10 @@ class Performance:
             ear.join()
         else:
             self._task = loop.create_task(self._wait(step))
+
+    def _run(self, ask: Ask, over: Callable[[Outcome], None], begun: Callable[[], None]) -> Errand:
+        """One of two errands of a race."""
+        return Errand(ask, self._roads, self._record, over, self._outlet, begun=begun)
 
     def _woken(self) -> None:
         self._timer = None

@@ -34,6 +34,10 @@ class Gauges:
     """By upstream: the standing verdict, ``rise`` and ``fall`` applied."""
     pools: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     """By upstream: connections open, those of them idle, and calls waiting for one."""
+    hedges: Mapping[str, int] = field(default_factory=dict)
+    """By upstream: how often it was asked second, since start; never falls."""
+    loads: Mapping[str, tuple[float, int, int]] = field(default_factory=dict)
+    """By upstream: calls that it is sent at once at the most, those under way, and those that wait here."""
     shadow: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By gate in shadow: what it would have done, how often; never falls."""
     cache_size: int = 0
@@ -144,6 +148,18 @@ class Readings(Collector):
             "Retries that may be made at once",
             {name: now.budgets.get(name, 0.0) for name in now.upstreams},
         )
+        hedges = CounterMetricFamily("guardproxy_hedges_total", "Asked second for a stream", labels=["model"])
+        loads = GaugeMetricFamily(
+            "guardproxy_load",
+            "Calls at once: the limit, those under way, those that wait here",
+            labels=["model", "what"],
+        )
+        for name in now.upstreams:
+            hedges.add_metric([name], now.hedges.get(name, 0))
+            for what, count in zip(("limit", "taken", "queued"), now.loads.get(name, (0.0, 0, 0)), strict=True):
+                loads.add_metric([name, what], count)
+        yield hedges
+        yield loads
         shadow = CounterMetricFamily(
             "guardproxy_shadow_total", "What gates in shadow would have done", labels=["guard", "would"]
         )
