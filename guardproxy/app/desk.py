@@ -7,7 +7,6 @@ recorded.  What each of these means is elsewhere; this is the one place that kno
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Record, Reply
@@ -16,14 +15,15 @@ from guardproxy.flow.share import is_due
 from guardproxy.net.background import Background
 from guardproxy.net.perform import answer
 from guardproxy.net.server import TooLarge, Unreadable
+from guardproxy.net.upload import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from guardproxy.app.house import House
     from guardproxy.app.own import Own
     from guardproxy.flow.read import Place
-    from guardproxy.net.server import Body, Outlet, Request
+    from guardproxy.net.server import Outlet, Request
     from guardproxy.telemetry.spans import Spans
 
 
@@ -129,7 +129,7 @@ class Desk:
             return
         upload = None
         if call.dialect is None and request.body.length != 0:
-            upload = _bounded(request.body, house.config.limits.request_bytes)
+            upload = Upload(request.body, house.config.limits.request_bytes)
         house.performer.begin(call, house.rules, record, outlet, self._over, upload)
 
     def _unread(self, why: Unreadable, request: Request, record: Record, outlet: Outlet) -> None:
@@ -160,14 +160,3 @@ class Desk:
         self.in_flight -= 1
         record.ended = self.last = self._loop.time()
         self._told(record)
-
-
-async def _bounded(body: Body, limit: int) -> AsyncIterator[bytes]:
-    """A *body* as it comes, whose length nobody may have declared; raises a kind of `Unreadable`."""
-    size = 0
-    async with aclosing(aiter(body)) as parts:
-        async for part in parts:
-            size += len(part)
-            if size > limit:
-                raise TooLarge(limit)
-            yield part

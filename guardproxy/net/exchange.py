@@ -19,6 +19,7 @@ from guardproxy.core.values import Fault, Kind
 from guardproxy.net.connection import Connection
 from guardproxy.net.connection import Sink as _Sink
 from guardproxy.net.inlet import Unreadable
+from guardproxy.net.upload import Upload
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -173,15 +174,21 @@ class Exchange:
             self._upload = None
 
     async def _send_body(self, body: AsyncIterator[bytes]) -> None:
+        left = body.length if isinstance(body, Upload) else None
         try:
             async for chunk in body:
                 if chunk:  # an empty chunk would be the end
                     connection = await self._writable()
                     self._consumed = True
-                    connection.write(b"%x\r\n%b\r\n" % (len(chunk), chunk), last=False)
-            connection = await self._writable()
-            self._consumed = True
-            connection.write(b"0\r\n\r\n", last=True)
+                    if left is None:
+                        connection.write(b"%x\r\n%b\r\n" % (len(chunk), chunk), last=False)
+                    else:
+                        left -= len(chunk)
+                        connection.write(chunk, last=left <= 0)
+            if left is None:
+                connection = await self._writable()
+                self._consumed = True
+                connection.write(b"0\r\n\r\n", last=True)
         except Unreadable as fault:  # the caller's own doing: he is told which
             self._upload = None
             self._source_failed(str(fault), fault.code, fault.status)

@@ -20,6 +20,7 @@ from guardproxy.net.connection import Connection
 from guardproxy.net.exchange import Exchange, Sink
 from guardproxy.net.pool import Limits, Pool, Wait
 from guardproxy.net.request import UNKNOWN_LENGTH, compose
+from guardproxy.net.upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -141,7 +142,13 @@ class Upstream:
         sink: Sink,
         repeat: bool,
     ) -> Exchange | Fault:
-        length = len(body) if isinstance(body, bytes) else 0 if body is None else UNKNOWN_LENGTH
+        if isinstance(body, bytes):
+            length = len(body)
+        elif body is None:
+            length = 0
+        else:  # some servers read no chunks: what was declared is declared again
+            declared = body.length if isinstance(body, Upload) else None
+            length = UNKNOWN_LENGTH if declared is None else declared
         head = compose(method, self._base + target, self.host_header, headers, length)
         if isinstance(head, str):
             what = f"was not asked: {head}"

@@ -64,6 +64,17 @@ async def test_upload_is_streamed(stand):
     assert visit.headers["Transfer-Encoding"] == "chunked"
 
 
+async def test_a_declared_length_is_declared_again(stand):
+    """There are servers that read no chunks: what came with a length goes on with it, streamed all the same."""
+    body = bytes(range(256)) * 4_000
+    answer = await stand.ask("POST", "/qwen/v1/files", data=body)
+    assert answer.status == 404
+    visit = stand.sims["qwen"].memory.requests[-1]
+    assert visit.raw == body
+    assert visit.headers["Content-Length"] == str(len(body))
+    assert "Transfer-Encoding" not in visit.headers
+
+
 async def test_download_is_streamed(make):
     """What an unknown path answers is passed on while it comes: nothing waits for its end."""
     big = b"x" * 300_000
