@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.app.stand import CHAT
@@ -74,8 +76,13 @@ async def test_params_fill_what_is_open(stand):
 
 async def test_no_params_for_an_upstream(stand):
     """A call that names an upstream, not a mode, is sent as it was written."""
-    for more in ({"model": "qwen"}, {"model": "qwen", "max_tokens": 9000}, {"path": "/qwen" + CHAT}):
-        await stand.chat(**more)
+    ways: tuple[dict[str, Any], ...] = (
+        {"model": "qwen"},
+        {"model": "qwen", "max_tokens": 9000},
+        {"path": "/qwen" + CHAT},
+    )
+    for number, more in enumerate(ways):
+        await stand.chat(f"question {number}", **more)  # the same one would be answered by the cache
         assert "temperature" not in stand.seen("qwen")
         assert stand.seen("qwen").get("max_tokens") == more.get("max_tokens")
 

@@ -152,7 +152,7 @@ async def test_a_failed_probe_is_unseen(make):
 async def test_probes_are_few(make):
     """Of fifty calls that come when a circuit is due only `half_open_requests` go through; the others are moved."""
     breaker = {**QUICK["circuit_breaker"], "half_open_requests": 3, "success_threshold": 5}
-    stand = await make({**QUICK, "circuit_breaker": breaker})
+    stand = await make({**QUICK, "circuit_breaker": breaker, "timeouts": {"total": 20}})
     await open_llama(stand)
     for task in stand.proxy.prober._rounds:
         task.cancel()

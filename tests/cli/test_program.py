@@ -226,8 +226,9 @@ def test_help(tmp_path, arguments):
 
 
 def test_version(tmp_path):
-    """`--version` says which."""
-    assert program("--version", cwd=tmp_path).stdout == f"guardproxy {__version__}\n"
+    """`--version` says which, and from which commit it was built, where that is known."""
+    said = program("--version", cwd=tmp_path).stdout
+    assert re.fullmatch(rf"guardproxy {re.escape(__version__)}( \(commit [0-9a-f]{{7,40}}\))?\n", said), said
 
 
 def test_no_such_command(tmp_path):
