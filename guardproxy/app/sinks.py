@@ -95,7 +95,11 @@ class Sinks:
         if record.news:
             self.fold()
             self.news(record.news)
-        elif len(over) >= MANY or (reply is not None and len(reply.body) > LARGE):
+        elif (
+            len(over) >= MANY
+            or (reply is not None and len(reply.body) > LARGE)
+            or (record.call is not None and len(record.call.body) > LARGE)
+        ):
             self.fold()
         elif not self._due:
             self._fold_soon()

@@ -10,14 +10,14 @@ An example holds nothing of what a call carried: no body, no header field.
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
+
+from guardproxy.core.values import Call, Record, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from guardproxy.core.values import Kind, Record
+    from guardproxy.core.values import Kind
     from guardproxy.telemetry.histogram import Histogram
     from guardproxy.telemetry.model import Model
 
@@ -25,6 +25,22 @@ MOST = 500
 """Sorts that are kept: paths are the callers' to choose."""
 LONG = 512
 """Characters of a path and a model's name; a call with longer ones is of no sort."""
+_KEPT = (
+    *(
+        "target",
+        "attempts",
+        "news",
+        "parse_failures",
+        "asks_again",
+        "aborted",
+        "retries",
+        "cache",
+        "cache_event",
+        "json",
+    ),
+    *("fallback", "usage", "gone", "ended", "trail", "trace", "background", "ident", "saved"),
+)
+"""What an example has of its record as it is."""
 _NOBODY = ("", "", None, True)
 
 
@@ -103,17 +119,20 @@ class Sorts:
 
 
 def lean(record: Record) -> Record:
-    """The same without anything that the call carried, and without long names of the caller's making."""
-    example, call, reply = copy(record), record.call, record.reply
-    example.flight = None
+    """The same without anything that the call carried, and without long names of the caller's making.
+
+    It is made of what is named here, and so holds nothing that a record or a call may get some day.
+    """
+    call, reply, example = record.call, record.reply, Record(record.started)
+    for name in _KEPT:
+        setattr(example, name, getattr(record, name))
     if call is not None:
-        schema = call.schema.name if call.schema is not None else ""
-        example.call = replace(
-            call, path=call.path[:LONG], model=call.model[:LONG], query="",
-            headers=[], body=b"", doc={}, targets=(), schema=None, wants_schema=schema, key=b"", cache_control="",
-        )  # fmt: skip
+        example.call = Call(call.id, call.method, call.path[:LONG], "", [], b"", {}, call.dialect)
+        example.call.model, example.call.mode, example.call.upstream = call.model[:LONG], call.mode, call.upstream
+        example.call.stream, example.call.named_mode = call.stream, call.named_mode
+        example.call.wants_schema = call.schema.name if call.schema is not None else ""
     if reply is not None:
-        example.reply = replace(reply, headers=[], body=b"", block=b"")
+        example.reply = Reply(reply.status, b"", source=reply.source, code=reply.code)
     return example
 
 
