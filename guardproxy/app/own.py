@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FILE = 1 << 30
+"""Bytes of a file that is put in at the most."""
 BODY = 64 << 10
 """Bytes of an order's body at the most."""
 _READ = frozenset(("GET", "HEAD"))
@@ -91,7 +93,8 @@ class Own:
         if (refused := self._unauthorized(request)) is not None:
             return refused
         try:
-            body = await request.body.read(BODY, 10.0)
+            large = order.__name__ == "load"  # a file, from somebody who may put it in
+            body = await request.body.read(FILE if large else BODY, 60.0 if large else 10.0)
         except Unreadable as unreadable:
             return error(unreadable.status, unreadable.code, str(unreadable))
         return await order(request, path, query, body)

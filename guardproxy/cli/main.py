@@ -21,6 +21,7 @@ COMMANDS = {
     "check": ("guardproxy.cli.check", "check a configuration and print every problem in it"),
     "explain": ("guardproxy.cli.explain", "print what a configuration amounts to"),
     "report": ("guardproxy.cli.report", "tell what the guards of a running proxy have done, or in shadow would have"),
+    "cache": ("guardproxy.cli.cache", "take out what a running proxy keeps, or put it in"),
     "verify": ("guardproxy.cli.verify", "ask a running proxy whether it is safe to promote"),
 }
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from guardproxy.core.dialect import Dialect
     from guardproxy.core.directives import Asks
     from guardproxy.core.lru import Entry
-    from guardproxy.core.values import Call, News, Record, Target
+    from guardproxy.core.values import Call, News, Record
 
 STATEFUL = ("store", "conversation", "previous_response_id", "background")
 """Request fields that make the server remember something: such calls are never answered from memory."""
@@ -77,6 +77,8 @@ class Settings:
     """Request header fields that tell tenants apart: a difference in any of them is another entry."""
     single_flight: bool = True
     """Whether the same call, made again while it is on its way, waits for the one answer instead of asking too."""
+    export: bool = False
+    """Whether operators may take out what is kept, all tenants' answers, and put it in again (``guardproxy cache``)."""
     stale_while_revalidate_seconds: Seconds = Seconds(0)
     """Seconds after its expiry during which an entry is served at once while it is fetched anew."""
     stale_if_error_seconds: Seconds = Seconds(0)
@@ -132,7 +134,9 @@ class Cache(Guard):
         if not call.key or not most or self._shadow:
             return None
         asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
-        for target in sorted(call.targets, key=_moved):  # what was asked for, if there is any of it
+        for target in sorted(
+            call.targets, key=lambda place: bool(place.moved_from)
+        ):  # what was asked for, if there is any of it
             entry = self.entries.stale(self.key(call, target), now)
             if entry is None or now - entry.expires >= most or not asks.bears(now - entry.stored):
                 continue
@@ -271,10 +275,6 @@ class Cache(Guard):
             return True
         options = doc.get(nest) if nest else doc
         return isinstance(options, dict) and (options.get("temperature") == 0 or options.get("seed") is not None)
-
-
-def _moved(target: Target) -> bool:
-    return bool(target.moved_from)
 
 
 def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply:

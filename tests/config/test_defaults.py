@@ -88,6 +88,7 @@ CONTRACT: dict[str, object] = {
     "cache.max_bytes": 256 * 2**20,
     "cache.ttl_seconds": 600,
     "cache.ttl_jitter": 0,
+    "cache.export": False,
     "cache.single_flight": True,
     "cache.cleanup_interval": 60,
     "cache.eviction_policy": "lru",
