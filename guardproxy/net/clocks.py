@@ -34,12 +34,52 @@ class Timeouts:
     """Seconds for the whole call, retries and waits included."""
 
 
+NEAR = 2.0
+"""Seconds: a deadline within them has a timer of its own."""
+LOOK = 1.0
+"""Seconds between two looks at deadlines that are further away."""
+
+
+@final
+class Rota:
+    """Looks after all clocks whose deadline is far away, so that an attempt that ends well never sets a timer."""
+
+    __slots__ = ("_far", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._far: dict[Clocks, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._far)
+
+    def watch(self, clocks: Clocks) -> None:
+        """Have *clocks* set their own timer as soon as their deadline is near."""
+        self._far[clocks] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(LOOK, self._look)
+
+    def forget(self, clocks: Clocks) -> None:
+        """They have stopped, or have a timer of their own by now."""
+        self._far.pop(clocks, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        soon = self._loop.time() + NEAR
+        for clocks in [one for one in self._far if one.due() <= soon]:
+            del self._far[clocks]
+            clocks.arm()
+        if self._far:
+            self._timer = self._loop.call_later(LOOK, self._look)
+
+
 @final
 class Clocks:
     """Watches one attempt of a call that has *arrived* then; calls *expired* with the `Fault` when a deadline passes.
 
-    One timer an attempt, set anew when it goes off, with the first event, and when the caller reads again: any other
-    event costs a comparison, not a timer.
+    A timer is set when the next deadline is near, and set anew when it goes off, with the first event, and when the
+    caller reads again: any other event costs a comparison, not a timer.
     """
 
     __slots__ = (
@@ -51,6 +91,7 @@ class Clocks:
         "_late",
         "_loop",
         "_patience",
+        "_rota",
         "_started",
         "_streams",
         "_timeouts",
@@ -61,9 +102,15 @@ class Clocks:
     )
 
     def __init__(
-        self, ask: Ask, timeouts: Timeouts, loop: asyncio.AbstractEventLoop, arrived: float = float("-inf")
+        self,
+        ask: Ask,
+        timeouts: Timeouts,
+        loop: asyncio.AbstractEventLoop,
+        rota: Rota,
+        arrived: float = float("-inf"),
     ) -> None:
         call = ask.call
+        self._rota = rota
         self._upstream = ask.target.upstream
         self._timeouts = timeouts
         self._started = loop.time()
@@ -84,7 +131,14 @@ class Clocks:
     def start(self, expired: Callable[[Fault], None]) -> None:
         """Start them."""
         self._expired = expired
-        self._timer = self._loop.call_at(self._next(), self._check)
+        if self.due() - self._started > NEAR:
+            self._rota.watch(self)
+        else:
+            self.arm()
+
+    def arm(self) -> None:
+        """Set the timer for the next deadline."""
+        self._timer = self._loop.call_at(self.due(), self._check)
 
     def beat(self, now: float) -> None:
         """An event has come."""
@@ -112,15 +166,22 @@ class Clocks:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        else:
+            self._rota.forget(self)
 
     def _hurry(self) -> None:
         """Set the timer anew where it would go off too late for what is waited for now."""
-        due, timer = self._next(), self._timer
-        if timer is not None and timer.when() > due:
-            timer.cancel()
-            self._timer = self._loop.call_at(due, self._check)
+        due, timer = self.due(), self._timer
+        if timer is not None:
+            if timer.when() > due:
+                timer.cancel()
+                self.arm()
+        elif self._expired is not None and due - self._last <= NEAR:
+            self._rota.forget(self)
+            self.arm()
 
-    def _next(self) -> float:
+    def due(self) -> float:
+        """When the next deadline passes."""
         if not self._streams or self._waiting:
             return self._deadline
         if not self._last:
@@ -131,14 +192,14 @@ class Clocks:
         return min(self._deadline, self._last + self._timeouts.stall)
 
     def _check(self) -> None:
-        now, due = self._loop.time(), self._next()
-        if now < due:
-            self._timer = self._loop.call_at(due, self._check)
+        now = self._loop.time()
+        if now < self.due():
+            self.arm()
             return
         late, self._late = self._late, None
-        if late is not None and now < self._next():
+        if late is not None and now < self.due():
             late(now)
-            self._timer = self._loop.call_at(self._next(), self._check)
+            self.arm()
             return
         expired = self._expired
         self.stop()

@@ -7,11 +7,11 @@ which (perform).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Fault
-from guardproxy.net.clocks import Clocks, Timeouts
+from guardproxy.net.clocks import Clocks, Rota, Timeouts
 from guardproxy.net.gather import Gather
 from guardproxy.net.relay import Events
 from guardproxy.net.untouched import Bytes
@@ -57,6 +57,12 @@ class Roads:
     scales: Scales
     far: Far | None = None
     """The store that several proxies share, where they share answers."""
+    rota: Rota = field(init=False)
+    """Looks after deadlines that are far away."""
+
+    def __post_init__(self) -> None:
+        """One for all errands."""
+        self.rota = Rota(self.loop)
 
 
 @final
@@ -80,7 +86,7 @@ class Errand:
         self._over: Callable[[Outcome], None] | None = over
         self._task: asyncio.Task[None] | None = None
         self._handle: asyncio.Handle | None = None
-        self._clocks = Clocks(ask, roads.timeouts, loop, record.started)
+        self._clocks = Clocks(ask, roads.timeouts, loop, roads.rota, record.started)
         self._clocks.begun = begun
         self._sink = self._make_sink(ask, roads, record, outlet)
         if record.flight is not None:

@@ -239,9 +239,13 @@ class Performance:
 
     def _fail(self, mistake: Exception) -> None:
         """A mistake of ours: the caller gets an answer, and the operator hears of it."""
-        self._stop()
         self._record.reply = self._record.reply or error(500, "internal_error", "internal error")
         self._outlet.fail(mistake)
+        try:
+            self._stop()
+        except Exception as another:  # noqa: BLE001 -- they seldom come alone
+            self._telling.close()
+            self._outlet.fail(another)
         self._over()
 
     def _over(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from guardproxy.core.terms import Terms
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Call, Kind, Target
 from guardproxy.dialects.chat import SPEC as CHAT
-from guardproxy.net.clocks import Clocks, Timeouts
+from guardproxy.net import clocks as clocks_module
+from guardproxy.net.clocks import Clocks, Rota, Timeouts
 
 
 async def ran(
@@ -36,7 +38,7 @@ async def ran(
     call.terms = terms
     ask = Ask(call, Target("llama"), [], b"", relay=streams, streams=streams)
     ask.patience, ask.late = patience, lambda now: told.append(("late", now, None))
-    clocks = Clocks(ask, timeouts, loop, started)
+    clocks = Clocks(ask, timeouts, loop, Rota(loop), started)
 
     def expired(fault):
         told.append((fault.message, fault.at, fault.kind))
@@ -102,7 +104,7 @@ async def test_a_stall_is_noticed_before_the_first_token_would_have_been_due(*, 
     over = loop.create_future()
     timeouts = Timeouts(first_token=Seconds(0.1 if slow_reader else 60), stall=Seconds(0.2), total=Seconds(600))
     call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=True, deadline=loop.time() + 600)
-    clocks = Clocks(Ask(call, Target("llama"), [], b"", relay=True, streams=True), timeouts, loop)
+    clocks = Clocks(Ask(call, Target("llama"), [], b"", relay=True, streams=True), timeouts, loop, Rota(loop))
     clocks.start(over.set_result)
     clocks.beat(loop.time())
     if slow_reader:  # the timer goes off meanwhile, and is set for the deadline
@@ -112,3 +114,28 @@ async def test_a_stall_is_noticed_before_the_first_token_would_have_been_due(*, 
         clocks.suspend(waiting=False)
     fault = await asyncio.wait_for(over, 20)
     assert "timeouts.stall" in fault.message
+
+
+async def test_a_deadline_far_away_has_no_timer_until_it_is_near(monkeypatch: pytest.MonkeyPatch):
+    """And passes when it is due all the same; clocks that were stopped are looked after no longer."""
+    monkeypatch.setattr(clocks_module, "NEAR", 0.1)
+    monkeypatch.setattr(clocks_module, "LOOK", 0.05)
+    loop = asyncio.get_running_loop()
+    rota, over = Rota(loop), loop.create_future()
+    begun = loop.time()
+
+    def started(expired: Any) -> Clocks:
+        call = Call("id", "POST", "/", "", [], b"", {}, CHAT, deadline=begun + 0.5)
+        clocks = Clocks(Ask(call, Target("llama"), [], b"", relay=False, streams=False), Timeouts(), loop, rota)
+        clocks.start(expired)
+        return clocks
+
+    kept, stopped = started(over.set_result), started(None)
+    assert len(rota) == 2
+    assert kept._timer is None
+    stopped.stop()
+    assert len(rota) == 1
+    fault = await asyncio.wait_for(over, 20)
+    assert fault.at - begun >= 0.499  # uvloop counts milliseconds
+    assert len(rota) == 0
+    assert rota._timer is None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from guardproxy.core.steps import Ask, Join, Pause
+from guardproxy.core.steps import Ask, Join, Pause, Weigh
 from guardproxy.core.values import Answer, Call, Fault, Record, Reply, Target
 from guardproxy.dialects.chat import Chat
 from guardproxy.net.clocks import Timeouts
@@ -90,7 +90,7 @@ def mistaken_later(stage: Stage) -> Generator[Any, Any, Reply]:
 
 
 def mistaken_in_a_task(stage: Stage) -> Generator[Any, Any, Reply]:
-    yield Join(None, stage.call)  # type: ignore[arg-type]  # that is the mistake
+    yield Weigh(b"", None, "never")  # type: ignore[arg-type]  # that is the mistake
     return Reply(200, b"joined")
 
 
@@ -142,6 +142,19 @@ async def test_a_mistake_of_ours_is_a_500_and_the_connection_goes_on(story):
             assert (reply := stage.told[-1].reply) is not None
             assert reply.code == "internal_error"
             phone = await house.dial()  # an answer like that is the last on its connection
+
+
+def mistaken_twice(stage: Stage) -> Generator[Any, Any, Reply]:
+    yield Join(None, stage.call)  # type: ignore[arg-type]  # it can be neither joined nor left
+    return Reply(200, b"joined")
+
+
+async def test_a_mistake_seldom_comes_alone():
+    """What cannot be ended either is told too, and the caller is answered all the same."""
+    async with playing(mistaken_twice) as (stage, house):
+        assert (await house.ask(GET)).status == 500
+        await until(lambda: len(house.faults) == 2)
+        assert len(stage.told) == stage.closed == 1
 
 
 async def test_who_cannot_be_told_does_not_keep_the_next_request_waiting():
