@@ -128,8 +128,8 @@ class Proxy:
         Circuits, kept answers and connections of upstreams that are as they were go on; calls under way end as they
         began.
         """
-        problems = self._change()
-        self.sinks.reload(ok=not problems)
+        before, problems = self.house.loaded.digest, self._change()
+        self.sinks.reload(before, self.house.loaded.digest, len(problems))
         if problems:
             self.log.say("error", "reload refused", problems=problems)
         else:

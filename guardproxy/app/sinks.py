@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.shadow import Shadow
+from guardproxy.core.values import News
 from guardproxy.guards.hedge import Hedge
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from guardproxy.app.desk import Desk
     from guardproxy.app.house import House
-    from guardproxy.core.values import News, Record
+    from guardproxy.core.values import Record
     from guardproxy.guards.health import Check
     from guardproxy.net.far import Far
     from guardproxy.net.server import Server
@@ -149,8 +150,11 @@ class Sinks:
         self.metrics.health(upstream, check.ok, check.seconds, check.tokens)
         self.news(news)
 
-    def reload(self, *, ok: bool) -> None:
-        """The configuration was read again, and taken over or not."""
+    def reload(self, before: str, now: str, problems: int) -> None:
+        """The configuration was read again, and taken over where it had no *problems*; *before* and *now* are digests."""
+        ok = not problems
+        reason = "" if ok else f"refused: {problems} problem{'s' * (problems > 1)}"
+        self.feed.news(News(self._loop.time(), "configuration", "configuration", before, now, reason))
         self.reloads[0 if ok else 1] += 1
         self.reloaded = ok
         if ok:

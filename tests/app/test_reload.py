@@ -20,6 +20,9 @@ async def test_taken_over(stand):
     assert (await stand.state())["config"]["digest"] != before
     await stand.chat(model="fast")
     assert stand.seen("qwen")["temperature"] == 0.1
+    event = (await stand.state())["events"][-1]
+    assert (event["what"], event["from"], event["reason"]) == ("configuration", before, "")
+    assert event["to"] == (await stand.state())["config"]["digest"]
     assert await stand.metric("guardproxy_config_last_reload_successful") == 1
 
 
@@ -34,6 +37,10 @@ async def test_refused(stand):
     assert (await stand.state())["config"]["digest"] == before
     assert (await stand.chat()).status == 200
     assert await stand.metric("guardproxy_config_last_reload_successful") == 0
+    event = (await stand.state())["events"][-1]
+    assert (event["what"], event["to"]) == ("configuration", before)
+    assert event["reason"].startswith("refused: ")
+    assert [line["level"] for line in stand.log() if line["msg"] == "reload refused"] == ["error"]
 
 
 async def test_what_goes_on(stand):
