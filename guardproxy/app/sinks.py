@@ -151,7 +151,7 @@ class Sinks:
         self.news(news)
 
     def reload(self, before: str, now: str, problems: int) -> None:
-        """The configuration was read again, and taken over where it had no *problems*; *before* and *now* are digests."""
+        """The configuration was read again; *before* and *now* are digests, the same where there were *problems*."""
         ok = not problems
         reason = "" if ok else f"refused: {problems} problem{'s' * (problems > 1)}"
         self.feed.news(News(self._loop.time(), "configuration", "configuration", before, now, reason))
