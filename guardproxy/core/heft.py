@@ -14,8 +14,9 @@ words and mending, which cost ten times as much).  What makes more, as measured 
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
+
+from guardproxy.core.patterns import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 LIGHT: Final = 16 * 1024
 """Characters of an ordinary answer, or so much work: a tenth of a millisecond, or ten if it was cut off."""
 
-_LOOKS: Final = re.compile(r"\(\?<?[=!]")
-_AGAIN: Final = re.compile(r"\\[1-9k]")
-_REPEATED: Final = re.compile(r"\)[*+{]")
 _BACKTRACKS: Final = 80
 
 
@@ -46,7 +44,4 @@ def heft(nodes: Iterable[dict[str, Any]], judgements: int) -> int:
 
 
 def _backtracks(pattern: Any) -> bool:
-    """Whether *pattern* may try over and over: the engine's own kind never does, the other kind does for these."""
-    if not isinstance(pattern, str):
-        return False
-    return bool(_AGAIN.search(pattern) or (_LOOKS.search(pattern) and _REPEATED.search(pattern)))
+    return isinstance(pattern, str) and look(pattern).backtracks

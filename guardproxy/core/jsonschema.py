@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["InvalidSchema", "Validator", "compile", "why"]
 
 _ROOT: Final = "guardproxy:schema"
-_PATTERNS: Final = engine.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20)
+_PATTERNS: Final = engine.FancyRegexOptions(backtrack_limit=10_000, size_limit=10 << 20, dfa_size_limit=1 << 20)
 
 _FETCH: Final = re.compile(r" is not present in a registry and retrieving it failed.*", re.DOTALL)
 
@@ -104,14 +104,18 @@ class Validator:
 
 
 def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
-    """Make a `Validator` of *schema* (draft by ``$schema``, else 2020-12).
+    """Make a `Validator` of *schema* (draft by ``$schema``, 2020-12 where that names none or something else).
 
     Raises `InvalidSchema` where it is no schema, refers to anything outside itself, or is too deep.
     """
     if not isinstance(schema, dict | bool):
         raise InvalidSchema("", f"a JSON Schema is an object, true or false, not {_name(schema)}")
     lost, heft = bound(schema)
-    build = _builder(_draft(schema))
+    draft = _draft(schema)
+    build = _builder(draft)
+    if isinstance(schema, dict) and draft is engine.Draft202012Validator and "$schema" in schema:
+        # what is named there may be any address, and would be looked for: what it names has just been decided
+        schema = {name: value for name, value in schema.items() if name != "$schema"}
     try:
         try:
             return Validator(schema, build, heft)
@@ -141,12 +145,13 @@ def _draft(schema: dict[str, Any] | bool) -> type[engine.Validator]:
     if isinstance(schema, bool) or "$schema" not in schema:
         return engine.Draft202012Validator
     name = schema["$schema"]
-    found = _DRAFTS.get(name.removesuffix("#").partition("://")[2]) if isinstance(name, str) else None
-    if found is None:
+    bare = name.strip().removesuffix("#").partition("://")[2] if isinstance(name, str) else ""
+    found = _DRAFTS.get(bare.removeprefix("www."))
+    if found is None and (not isinstance(name, str) or bare.startswith("json-schema.org/draft")):
         raise InvalidSchema(
             "/$schema", f"unknown draft {_short(repr(name))}; known are drafts 4, 6, 7, 2019-09, 2020-12"
         )
-    return found
+    return found or engine.Draft202012Validator
 
 
 def _builder(draft: type[engine.Validator]) -> Callable[..., engine.Validator]:

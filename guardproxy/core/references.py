@@ -1,8 +1,8 @@
-"""References in JSON Schemas as people write them, and as the standard wants them.
+r"""JSON Schemas as people write them, and as the engine takes them.
 
-Here belongs the escaping of what may not stand in a URI: ``#/definitions/List<String>`` names a definition for most
-validators, and is what generators write, but is no URI reference (RFC 3986).  What a reference names is the engine's to
-find.
+Here belongs the rewriting of what means the same to everybody and is refused all the same: characters in references
+that may not stand in a URI (``#/definitions/List<String>``, as generators write it; RFC 3986), and dashes in patterns
+that can be no range (``[\w-.]``).  What a reference names is the engine's to find.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from guardproxy.core.patterns import plain
+
 _NAMES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _DATA: Final = ("enum", "const", "default", "examples")
-"""Below these nothing is a reference."""
+"""Below these nothing is a reference, or a pattern."""
 _ODD: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
 
 def escaped(schema: Any) -> Any:
-    """*schema* with everything escaped in the fragments of its references that may not stand there."""
-    if isinstance(schema, dict):
-        return {
-            key: _escape(value)
-            if key in _NAMES and isinstance(value, str)
-            else value
-            if key in _DATA
-            else escaped(value)
-            for key, value in schema.items()
-        }
-    return [escaped(one) for one in schema] if isinstance(schema, list) else schema
+    """*schema* with everything escaped in its references and patterns that the engine does not take as it is."""
+    if isinstance(schema, list):
+        return [escaped(one) for one in schema]
+    return {key: _value(key, value) for key, value in schema.items()} if isinstance(schema, dict) else schema
 
 
-def _escape(reference: str) -> str:
+def _value(key: str, value: Any) -> Any:
+    if key in _DATA:
+        return value
+    if isinstance(value, str):
+        return _reference(value) if key in _NAMES else plain(value) if key == "pattern" else value
+    if key == "patternProperties" and isinstance(value, dict):
+        return {plain(name): escaped(part) for name, part in value.items()}
+    return escaped(value)
+
+
+def _reference(reference: str) -> str:
     address, hash_, fragment = reference.partition("#")
     return address + hash_ + _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in odd[0].encode()), fragment)

@@ -31,7 +31,7 @@ def test_ordinary_schemas(schema):
     "schema, least",
     [
         ({"items": {"pattern": r"^(a|aa)+\1$"}}, 80),
-        ({"items": {"pattern": r"^(?=(a|b)*$)(a|aa)+$"}}, 80),
+        ({"items": {"pattern": r"^(?:(?!b)(a|aa))+$"}}, 80),
         ({"items": {"patternProperties": {r"^(a|aa)+\1$": {}}}}, 80),
         ({"items": {"enum": [{"a": n} for n in range(1000)]}}, 100),
         ({"patternProperties": {f"^{n}": {} for n in range(200)}}, 10),

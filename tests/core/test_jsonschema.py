@@ -52,7 +52,7 @@ def refused(schema):
         ({"type": "foo"}, "invalid_schema", "/type"),
         ({"properties": {"a/b": {"minimum": "x"}}}, "invalid_schema", "/properties/a~1b/minimum"),
         ({"pattern": "("}, "invalid_schema", "/pattern"),
-        ({"$schema": "http://example.com/mine"}, "invalid_schema", "/$schema"),
+        ({"$schema": "http://json-schema.org/draft-03/schema#"}, "invalid_schema", "/$schema"),
         ({"$schema": 5}, "invalid_schema", "/$schema"),
         ({"$ref": "http://example.com/s.json"}, "invalid_schema", "/$ref"),
         ({"items": {"$ref": "file:///etc/passwd"}}, "invalid_schema", "/items/$ref"),
@@ -76,6 +76,23 @@ def test_what_is_no_usable_schema(schema, code, place):
     assert error.code == code
     assert place is None or error.place == place
     assert 0 < len(error.reason) <= 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://json-schema.org/schema#",
+        "https://schema.example.com/provider.definition.v1.json",
+        "https://json-schema.org/draft/2020-12/schema#",
+        "https://www.json-schema.org/draft/2020-12/schema",
+    ],
+)
+def test_another_address_is_no_draft(name):
+    """What `$schema` names that is no draft is not looked for: 2020-12 holds, as where nothing is named."""
+    validator = jsonschema.compile({"$schema": name, "prefixItems": [{"type": "null"}], "items": {"format": "uuid"}})
+    assert validator.is_valid([None])
+    assert jsonschema.why(validator, [1]) == ["[0]: expected null, got 1"]
+    assert not validator.is_valid([None, "x"])
 
 
 def test_the_size_of_a_schema_is_bounded():

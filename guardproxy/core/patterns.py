@@ -1,0 +1,73 @@
+r"""Regular expressions in schemas: what it takes to make one ready, and whether it may try over and over.
+
+Here belongs one look at a pattern without understanding it: groups, what is repeated, and how often.  What may be too
+much is said by `core.schema_bounds` and `core.heft`.
+
+Counted repetitions are written out by the engine: ``.{1,2048}`` takes 12 ms and 5 MB to make ready, 6 µs a turn, and
+what is nested multiplies.  It backtracks only where a back-reference, or look-around inside of something that is
+repeated, needs it; everything else is matched in one pass.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple, final
+
+_ATOM: Final = re.compile(
+    r"\\[1-9k](?P<again>)|\\.|\[\^?\]?(?:[^\]\\]|\\.)*\]|(?P<open>\((?:\?(?:(?P<look><?[=!])|[^)]*?[:>])?)?)|(?P<close>\))|.",
+    re.DOTALL,
+)
+_TIMES: Final = re.compile(r"(?:[*+]|\{(\d+)(?:,(\d*))?\}(?P<counted>)|\?)[?+]?")
+
+
+_DASH_BEHIND: Final = re.compile(r"((?<!\\)(?:\\\\)*\\[wWdDsS])-(?!\])")
+_DASH_BEFORE: Final = re.compile(r"(?<![\\\[])-(\\[wWdDsS])")
+
+
+@final
+class Look(NamedTuple):
+    """What was seen of a pattern."""
+
+    turns: int
+    """How many single steps it is written out to."""
+    backtracks: bool
+    """Whether it may try the same text in many ways."""
+
+
+@lru_cache(maxsize=1024)
+def look(pattern: str) -> Look:
+    """Look at *pattern*; one that is none is as good as any: the engine says so."""
+    turns, looks, again = [0], [False], False
+    tries = False
+    position = 0
+    while position < len(pattern):
+        atom = _ATOM.match(pattern, position)
+        if atom is None:
+            break
+        position = atom.end()
+        if atom["open"] is not None:
+            turns.append(0)
+            looks.append(atom["look"] is not None)
+            continue
+        size, looking = 1, False
+        if atom["close"] is not None and len(turns) > 1:
+            size, looking = max(turns.pop(), 1), looks.pop()
+        again = again or atom["again"] is not None
+        times = _TIMES.match(pattern, position)
+        if times is not None:
+            position = times.end()
+            if times["counted"] is not None:
+                size *= max(int(times[1][:9]), int((times[2] or "0")[:9]), 1)
+            tries = tries or (looking and times[0] != "?")
+        turns[-1] += size
+        looks[-1] = looks[-1] or looking
+    return Look(sum(turns), again or tries)
+
+
+def plain(pattern: str) -> str:
+    r"""*pattern* with every dash escaped that stands beside ``\w`` or its like in a class: it can be no range there.
+
+    JavaScript reads ``[\w-.]`` so (ECMA 262, annex B), and so do people; the engine refuses it.
+    """
+    return _DASH_BEFORE.sub(r"\-\1", _DASH_BEHIND.sub(r"\1\-", pattern))
