@@ -1,10 +1,12 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit fix docs site bench storm answers e2e image dist lock
+.PHONY: help run test check fuzz soak audit fix docs site bench storm answers e2e image dist lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
+SECONDS = 60
+MINUTES = 5
 BIN = .venv/bin
 STAMP = .venv/.stamp
 
@@ -19,6 +21,12 @@ test: check ## check, then every test
 
 check: $(STAMP) ## lint, format, types and the laws of the house; changes nothing
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/bandit -q -ll -c pyproject.toml -r guardproxy && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+fuzz: $(STAMP) ## look for what nobody thought of, for SECONDS (60)
+	$(BIN)/python -m tests.faults.fuzz $(SECONDS)
+
+soak: $(STAMP) ## hundreds of callers, faults, reloads and kills for MINUTES (5); writes docs/soak.svg and docs/soak.md
+	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 audit: $(STAMP) ## ask the advisory service about every dependency; fails where it cannot be asked
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock

@@ -122,7 +122,9 @@ class Events(Relay):
         """Somebody has joined: a stream that has begun begins for him too, and the leader no longer brakes it."""
         if self._committed:
             ear.begin(self._status, self._headers, self._parts)
-        if self.exchange is not None:
+        if (
+            self._waits and self.exchange is not None
+        ):  # else the clock of a stalled stream would be wound by each of them
             self._clocks.suspend(waiting=False)
             self.exchange.resume()
 

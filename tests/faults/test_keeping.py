@@ -169,3 +169,22 @@ async def test_who_joins_before_anything_is_asked():
             calls = [asyncio.ensure_future(trial.ask(asking("the same"), NEVER)) for _ in range(5)]
             seen = await asyncio.gather(*calls)
         assert {one.status for one in seen} == {200}
+
+
+@pytest.mark.row(12, 47)
+@pytest.mark.parametrize("said", [True, False])
+async def test_who_joins_does_not_wind_the_clock(*, said):
+    """A stream that stalls is over in time, however many join it meanwhile: whole, if it had come to its [DONE]."""
+    async with Trial({"timeouts": {"stall": 0.5, "total": 20}, "cache": {"when": "deterministic"}}) as trial:
+        parts = [piece("a"), piece("", "stop"), DONE] if said else [piece("a")]
+        trial.llama.play = says(STREAM + chunk(*parts), then="stay")
+        body = asking("the same", stream=True, seed=1)
+        calls = [asyncio.ensure_future(trial.ask(body, NEVER))]
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if calls[0].done():
+                break
+            calls.append(asyncio.ensure_future(trial.ask(body, NEVER)))
+        assert calls[0].done()
+        seen = await asyncio.gather(*calls)
+        assert {(one.status, one.cut, b"error" in one.body) for one in seen} == {(200, not said, not said)}

@@ -69,8 +69,9 @@ async def probe(line: bytes, odd: tuple[int, ...]) -> int:
                     assert last.body == b"ok\n" or last.fields["connection"] == "close", (wire, last.wire)
 
         await asyncio.gather(*map(one, requests(line, doc, odd)))
-        inside = re.compile(rb"X: X[\t \xa0\xff]Transfer-Encoding: chunked")  # the value of a field, to every reader
-        assert all(inside.search(wire) for wire in accepted), accepted
+        inside = re.compile(rb"X: X[\t \x80-\xff]Transfer-Encoding: chunked")  # the value of a field, to every reader
+        suspects = [wire for wire in accepted if not inside.search(wire)]
+        assert not suspects, suspects[:3]
         sound(trial.llama.calls, doc)
         assert not trial.mistral.calls
         assert not trial.qwen.calls

@@ -145,10 +145,10 @@ def _chunks(rest: bytes) -> tuple[bytes, bytes, bool]:
             return body, b"", True
         length = int(size, 16)
         if not length:
-            assert after[:2] in (b"\r\n", b"")
+            assert after[:2] in (b"\r\n", b""), rest[-200:]
             return body, after[2:], not after
         body += after[:length]
         if len(after) < length + 2:
             return body, b"", True
-        assert after[length : length + 2] == b"\r\n"
+        assert after[length : length + 2] == b"\r\n", rest[:300]
         rest = after[length + 2 :]
