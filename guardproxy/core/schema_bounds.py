@@ -94,6 +94,7 @@ class _Bounds:
         self._bases: dict[int, str] = {}
         self._named: dict[str, Any] = {"": root}
         self._done: dict[int, _Work] = {}
+        self._followed: dict[tuple[str, str], Any] = {}
         self._open: dict[int, int] = {}
         """Parts being looked at, and how deep in the answer the value lies that they are applied to."""
         self._depth = 0
@@ -191,6 +192,12 @@ class _Bounds:
 
     def _follow(self, reference: str, base: str) -> Any:
         """What *reference* names; None where that is not in this schema (the engine then says so)."""
+        key = base, reference
+        if key not in self._followed:
+            self._followed[key] = self._found(reference, base)
+        return self._followed[key]
+
+    def _found(self, reference: str, base: str) -> Any:
         whole = _join(base, reference)
         if whole in self._named:
             return self._named[whole]
