@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -80,21 +81,22 @@ def _node() -> Path:
     if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(lock, folder)
-        _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder, again=True)
+        _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder, again=2)
         (folder / "ready").touch()
     return folder
 
 
 def _install(folder: Path, *what: str | Path) -> None:
     pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-q", "--no-compile")
-    _run(*pip, *what, again=True)
+    _run(*pip, *what, again=2)
 
 
-def _run(*command: str | Path, cwd: Path | None = None, again: bool = False) -> str:
-    """Run to the end; once more where *again* and the first try failed, as networks do."""
+def _run(*command: str | Path, cwd: Path | None = None, again: int = 0) -> str:
+    """Run to the end; *again* so many times where that fails, as networks do."""
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode and again:
-        return _run(*command, cwd=cwd)
+        time.sleep(3)
+        return _run(*command, cwd=cwd, again=again - 1)
     assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
     return done.stdout
 

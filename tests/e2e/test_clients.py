@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.cast import Proxy, free_port, proxy
+from tests.e2e.cast import Proxy, proxy
 from tests.e2e.conftest import calling, upstreams
 from tests.e2e.places import HERE, LOCKS, NODE, ROOT, Places, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.cast import Engine
 
@@ -75,8 +77,10 @@ def running(all_engines: dict[str, Engine], tmp_path_factory: pytest.TempPathFac
     """The proxy as it is by default, with a mode in which the model calls tools, and an upstream that is not there."""
     for engine in all_engines.values():
         engine.start()
+    nobody = socket.socket()
+    nobody.bind(("127.0.0.1", 0))  # held, so that nobody else listens there
     config = {
-        "upstreams": {**upstreams(all_engines), "dead": {"url": f"http://127.0.0.1:{free_port()}"}},
+        "upstreams": {**upstreams(all_engines), "dead": {"url": f"http://127.0.0.1:{nobody.getsockname()[1]}"}},
         "modes": {
             "caller": {"upstream": "qwen", "params": {"logit_bias": calling(all_engines["qwen"]), "max_tokens": 120}},
             "creative": {"upstream": "llama"},
@@ -88,7 +92,7 @@ def running(all_engines: dict[str, Engine], tmp_path_factory: pytest.TempPathFac
         "circuit_breaker": {"minimum_requests": 1000, "consecutive_failures": 0},
         "drain": {"idle_seconds": 0.1},
     }
-    with proxy(config, tmp_path_factory.mktemp("clients")) as one:
+    with nobody, proxy(config, tmp_path_factory.mktemp("clients")) as one:
         yield one
 
 
@@ -109,20 +113,26 @@ def test_client(client: Client, running: Proxy, places: Places, told: dict[str, 
     else:
         python = places.python(client.place) if client.place else sys.executable
         command = [str(python), str(script), running.app]
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))}
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env | {"PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.stdout.strip(), done.stderr
-    found = told[client.name] = json.loads(done.stdout.strip().splitlines()[-1])
+    found = rows(command, cwd)
+    if failed(found):  # on a machine that does much else a client may lose its patience: once more
+        found = rows(command, cwd)
+    told[client.name] = found
     assert set(found) == set(ROWS), found
-    assert {row: what for row, what in found.items() if what != "yes" and not what.startswith("no: ")} == {}
+    assert failed(found) == {}
+
+
+def rows(command: list[str], cwd: Path | None) -> dict[str, str]:
+    """Run a client's script; answers what became of each row."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))}
+    env["PYTHONWARNINGS"] = "ignore"
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=140)
+    assert done.stdout.strip(), done.stderr
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def failed(found: dict[str, str]) -> dict[str, str]:
+    """The rows that were not done although the client has words for them."""
+    return {row: what for row, what in found.items() if what != "yes" and not what.startswith("no: ")}
 
 
 def test_the_table(told: dict[str, dict[str, str]]):
