@@ -116,6 +116,7 @@ class Views:
             "cache": {"enabled": config.cache.enabled, **numbers["lookups"]},
             "breaker": {"enabled": config.circuit_breaker.enabled},
             "throttle": {"enabled": config.throttle.enabled},
+            "load": {"enabled": config.load.enabled},
         }
         for name, would in gates.items():
             guards[name]["would"] = would

@@ -40,7 +40,7 @@ def lines(told: dict[str, Any]) -> Iterator[str]:
     """The report for people."""
     yield f"{told['calls']} calls in {_span(told['seconds'])}, configuration {told['digest']}"
     guards = told["guards"]
-    for name, say in (("json", _json), ("cache", _cache), ("breaker", _gate), ("throttle", _gate)):
+    for name, say in (("json", _json), ("cache", _cache), ("breaker", _gate), ("throttle", _gate), ("load", _gate)):
         enabled = guards[name]["enabled"]
         state = {True: "on", False: "off"}.get(enabled, str(enabled))
         yield f"{name:<9} {state:<7} {say(guards[name]) if enabled else ''}".rstrip()

@@ -7,7 +7,7 @@ are `core.limiter`'s; what engines say of their own queues is read by `net.signa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.limiter import Limiter, Slot
@@ -29,8 +29,8 @@ LASTING = 10.0
 class Settings:
     """How many calls an upstream is sent at once (``load``)."""
 
-    enabled: bool = False
-    """Whether a limit is sought; ``false``: as many as come."""
+    enabled: bool | Literal["shadow"] = False
+    """Whether a limit is sought; ``false``: as many as come; ``shadow``: so too, counting who would have waited."""
     floor: int = 4
     """Calls at once at the least."""
     ceiling: int = 256

@@ -89,7 +89,7 @@ class Gauges:
     """Since start; never falls."""
 
 
-GATES = ("breaker", "throttle")
+GATES = ("breaker", "throttle", "load")
 WOULD = ("permitted", "refused", "spared", "lost", "opened")
 REASONS = ("circuit_open", "slow", "throttled", "overloaded", "manual", "other")
 """Why a ceiling falls; what is none of them is shown as other."""

@@ -12,6 +12,7 @@ from tests.app.stand import BRIEF, NEVER
 SHADOW: dict[str, Any] = {
     "circuit_breaker": {"enabled": "shadow", "minimum_requests": 2, "consecutive_failures": 2},
     "throttle": {"enabled": "shadow"},
+    "load": {"enabled": "shadow", "floor": 1, "initial": 1},
     "cache": {"enabled": "shadow"},
     "json_guard": {"enabled": "shadow", "schemas": {"brief": BRIEF}},
     "retry": {"attempts": 0},
@@ -66,6 +67,7 @@ async def test_what_would_have_been(make):
         "cache     shadow  1 of 8 (12%) calls would have been answered from it",
         GATE,
         "throttle  shadow  would have let all 8 attempts pass",
+        "load      shadow  would have let all 8 attempts pass",
     ]
 
 
@@ -78,6 +80,16 @@ async def test_a_guard_that_is_turned_on_knows_what_it_saw(make):
     assert (await stand.ask("POST", "/guard/reload", admin=True)).status == 200
     assert await stand.circuit("llama") == "open"
     assert (await stand.chat(headers=NEVER)).code == "circuit_open"
+
+
+async def test_a_limit_in_shadow_lets_everybody_through(make):
+    """Those who would have waited are counted, and wait for nobody."""
+    stand = await make(SHADOW)
+    stand.sims["qwen"].faults = "latency=0.2"
+    answers = await asyncio.gather(*(stand.chat(f"call {number}", model="qwen") for number in range(5)))
+    assert [answer.status for answer in answers] == [200] * 5
+    would = (await stand.get("/guard/report")).json()["guards"]["load"]["would"]
+    assert (would["permitted"], would["refused"], would["lost"]) == (1, 4, 4)
 
 
 async def test_shadow_is_not_safe_to_promote(make):
@@ -103,4 +115,5 @@ async def test_guards_that_are_on(stand):
         "cache     on      1 of 2 (50%) calls answered from it",
         "breaker   on      see its metrics",
         "throttle  on      see its metrics",
+        "load      off",
     ]
