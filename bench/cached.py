@@ -189,7 +189,7 @@ async def _storm() -> list[tuple[str, str]]:
 
 async def _callers(host: str, port: int) -> dict[str, Any]:
     """A thousand callers on connections that are open already, all asking at the same moment."""
-    sent = request(asking("the same rose"))
+    sent = request(asking("the same rose")).replace(b"Connection: close\r\n", b"")
     lines = [await asyncio.open_connection(host, port) for _ in range(CALLERS)]
     bodies = set()
     times, answered = [], 0
@@ -198,13 +198,15 @@ async def _callers(host: str, port: int) -> dict[str, Any]:
         nonlocal answered
         writer.write(sent)
         head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.read(-1)
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
+        body = await reader.readexactly(int(length))
         times.append(time.monotonic())
         answered += head.startswith(b"HTTP/1.1 200")
         bodies.add(body)
-        writer.close()
 
     await asyncio.gather(*(one(*line) for line in lines))
+    for _, writer in lines:
+        writer.close()
     return {"times": times, "answered": answered, "alike": len(bodies) == 1}
 
 

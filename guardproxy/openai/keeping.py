@@ -19,7 +19,7 @@ from guardproxy.openai.usage import tokens
 if TYPE_CHECKING:
     from guardproxy.core.values import Call, Headers, Record
 
-OVERHEAD = 700
+OVERHEAD = 560
 """Bytes that an entry takes besides key, header fields and body (measured: objects, table slots)."""
 
 
