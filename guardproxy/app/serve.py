@@ -22,6 +22,7 @@ from guardproxy import __version__
 from guardproxy.app.desk import Desk
 from guardproxy.app.house import build
 from guardproxy.app.memory import Memory, granted
+from guardproxy.app.neighbours import Neighbours
 from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
 from guardproxy.app.sinks import Sinks
@@ -96,7 +97,7 @@ class Proxy:
             body_timeout=config.limits.body_timeout,
         )
         if house.far is not None:
-            house.far.purged, house.far.changed = self._purged, self._store
+            Neighbours(house.far, lambda: self.house, self.sinks, loop)
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
         self.memory = Memory(config.limits.memory or granted())
@@ -239,19 +240,6 @@ class Proxy:
             await self._loop.run_in_executor(None, self.sinks.spans.close)
         self.log.say("info", "stopped")
         self.log.close()
-
-    def _purged(self, upstream: str | None) -> None:
-        """Another proxy was told to forget what *upstream* has answered, or everything."""
-        self.house.rules.flights.close_all()
-        if self.house.cache is not None:
-            self.house.cache.purge(upstream, self._loop.time())
-
-    def _store(self, well: bool, why: str) -> None:
-        """The shared store has come or gone."""
-        if well:
-            self.log.say("info", "the shared store is there")
-        else:
-            self.log.say("warning", "the shared store is away: every proxy for itself", reason=why)
 
     async def _reload(self) -> None:
         await self.reload()

@@ -1,7 +1,7 @@
 """The way from a file to a `Config`: the one door of this package.
 
     text -> tree -> + defaults -> + overrides -> values -> contradictions -> files -> Config
-             `text`    here        `overrides`   `decode`   `agree`, `notyet`  `files`
+             `text`    here        `overrides`   `decode`   `agree`            `files`
 
 Nothing stops at the first problem: each stage notes what it finds and hands on what is left.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, final
 
-from guardproxy.config import agree, effective, files, notyet, text
+from guardproxy.config import agree, effective, files, text
 from guardproxy.config.decode import decode
 from guardproxy.config.overrides import apply
 from guardproxy.config.settings import Config
@@ -80,7 +80,6 @@ def loads(
     apply(root, changes, env, problems)
     config: Config = decode(Config, root, problems)
     config = _without_idle_modes(config, root)
-    notyet.refuse(root, problems)
     agree.agree(config, root, problems)
     config = files.gather(config, root, File(file or ".").parent if file else File(), problems)
     problems.check()

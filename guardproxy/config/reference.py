@@ -15,7 +15,6 @@ import typing
 from typing import TYPE_CHECKING, Any, Final
 
 from guardproxy.config.fields import REQUIRED, Field, fields, summary
-from guardproxy.config.notyet import TABLE
 from guardproxy.config.places import Address
 from guardproxy.config.settings import Config
 from guardproxy.core.units import Bytes, Seconds
@@ -64,8 +63,6 @@ def text() -> str:
         rows = [_row(field) for field in fields(record)]
         head = f"## {f'`{title}`' if title else 'Top level'}\n\n{_prose(summary(record))}\n"
         parts.append("\n".join([head, "| setting | type | default | meaning |", "|---|---|---|---|", *rows, ""]))
-    parts.append("## Not yet\n\nThese have a name already and are refused until they work.\n")
-    parts[-1] += "\n" + "\n".join(f"- `{'.'.join(path)}`: {message}" for path, _, message in TABLE) + "\n"
     return "\n".join(parts)
 
 

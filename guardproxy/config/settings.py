@@ -145,7 +145,7 @@ class Shared:
     cache: bool = True
     """Whether kept answers are shared."""
     state: bool = False
-    """Whether circuits and the mode ceiling are shared."""
+    """Whether a circuit that one opens opens in all that know no better, and the mode ceiling falls with it."""
 
 
 @final

@@ -26,6 +26,10 @@ SLOW = "slow"
 """The reason of a circuit that opened because its model takes too long to begin."""
 
 
+LEARNT = "learnt from another proxy"
+"""Why a circuit is open that this proxy has not opened of itself."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -151,6 +155,16 @@ class Breaker(Guard):
     def hold(self, upstream: str, state: State | None, now: float) -> Sequence[News]:
         """Hold the circuit of *upstream* by hand, or let go."""
         return self._told(upstream, self.circuits[upstream].hold(state, now), now, "by hand")
+
+    def learn(self, upstream: str, now: float) -> Sequence[News]:
+        """Another proxy has opened its circuit of *upstream*: open too, unless attempts of our own say otherwise."""
+        circuit = self.circuits[upstream]
+        judged = circuit.rates(now)[2] >= circuit.settings.minimum_requests
+        if judged or circuit.held is not None or circuit.state is not State.CLOSED:
+            return ()
+        old = circuit.hold(State.OPEN, now)
+        circuit.hold(None, now)
+        return self._told(upstream, old, now, LEARNT)
 
     def inherit(self, old: Guard) -> None:
         """The circuits of upstreams that are still there and judged as they were."""

@@ -59,9 +59,11 @@ class Far:
         patience: float = 0.005,
     ) -> None:
         self.trust = Trust()
-        self.hits = self.misses = self.writes = self.unwritten = 0
+        self.counts = dict.fromkeys(("hits", "misses", "failures", "writes", "unwritten"), 0)
         self.purged: Callable[[str | None], object] = lambda _upstream: None
         """Called when another proxy has had an upstream's answers dropped, or (None) all."""
+        self.opened: Callable[[str], object] = lambda _upstream: None
+        """Called when another proxy has opened its circuit of an upstream."""
         self.changed: Callable[[bool, str], object] = lambda _well, _why: None
         """Called when the store has gone or come back."""
         self._store = store
@@ -70,13 +72,16 @@ class Far:
         self._epoch = epoch
         self._patience = patience
         self._prefix = prefix
+        self._table, self._channel = f"{prefix}:purges", f"{prefix}:news"
         self._purges: dict[str, int] = {}
         self._claims: dict[bytes, tuple[str, bytes]] = {}
+        self.watched: tuple[str, ...] = ()
+        """The upstreams whose circuits others may tell of."""
         self._own = secrets.token_bytes(8)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Far {self.trust!r} claims={len(self._claims)} hits={self.hits}>"
+        return f"<Far {self.trust!r} claims={len(self._claims)} {self.counts}>"
 
     # -- for calls
 
@@ -116,22 +121,11 @@ class Far:
         if not self.trust.well or (kept is None and claim is None):
             return
         if len(self._tasks) >= CROWD:
-            self.unwritten += 1
+            self.counts["unwritten"] += 1
             return
         self._start(self._finish(self._name(call), kept, claim))
 
     # -- for operators
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What has happened so often."""
-        return {
-            "hits": self.hits,
-            "misses": self.misses,
-            "failures": self.trust.failures,
-            "writes": self.writes,
-            "unwritten": self.unwritten,
-        }
 
     def state(self) -> dict[str, Any]:
         """Its condition, for people and scripts."""
@@ -148,6 +142,11 @@ class Far:
             self._failed(error)
             return False
         return True
+
+    def open(self, upstream: str, until: float) -> None:
+        """Tell the others that this proxy's circuit of *upstream* is open until then (the loop's clock)."""
+        if self.trust.well and len(self._tasks) < CROWD:
+            self._start(self._share(upstream, until))
 
     # -- its life
 
@@ -167,14 +166,6 @@ class Far:
 
     # -- within
 
-    @property
-    def _table(self) -> str:
-        return f"{self._prefix}:purges"
-
-    @property
-    def _channel(self) -> str:
-        return f"{self._prefix}:news"
-
     def _name(self, call: Call) -> str:
         upstream = call.targets[0].upstream
         purges = f"{self._purges.get(_ALL, 0)} {self._purges.get(upstream, 0)}".encode()
@@ -191,8 +182,7 @@ class Far:
                 self._dropped(field, count)
                 sealed = None
         found = None if sealed is None else self._seal.open(name, sealed)
-        self.hits += found is not None
-        self.misses += found is None
+        self.counts["misses" if found is None else "hits"] += 1
         return found
 
     async def _timed(self, asked: Awaitable[T]) -> T | None:
@@ -211,13 +201,35 @@ class Far:
                     value, stored, expires = kept
                     sealed = self._seal.close(name, pack(value, stored + self._epoch, expires + self._epoch))
                     await self._store.put(name, sealed, expires - self._loop.time())
-                    self.writes += 1
+                    self.counts["writes"] += 1
         except (Unreachable, TimeoutError):
-            self.unwritten += 1  # it may be full, and still be read
+            self.counts["unwritten"] += 1  # it may be full, and still be read
         if claim is not None:
             with contextlib.suppress(Unreachable, TimeoutError):
                 async with asyncio.timeout(LATE):
                     await self._store.free(*claim)
+
+    async def _share(self, upstream: str, until: float) -> None:
+        now, name = self._loop.time(), self._state(upstream)
+        with contextlib.suppress(Unreachable, TimeoutError):
+            async with asyncio.timeout(LATE):
+                value = self._seal.close(name, self._own + str(until + self._epoch).encode())
+                await self._store.put(name, value, max(until - now, 0.001))
+                await self._tell(b"open " + upstream.encode())
+
+    async def _look(self) -> None:
+        """Which circuits were open before anybody told us."""
+        for upstream in self.watched:
+            name = self._state(upstream)
+            with contextlib.suppress(Unreachable, TimeoutError):
+                async with asyncio.timeout(LATE):
+                    sealed, _ = await self._store.get(name, self._table, (_ALL,))
+                value = None if sealed is None else self._seal.open(name, sealed)
+                if value is not None and value[:8] != self._own:
+                    self.opened(upstream)
+
+    def _state(self, upstream: str) -> str:
+        return f"{self._prefix}:s:{self._seal.name(upstream.encode())}"
 
     async def _keep(self) -> None:
         """Renew claims; prove the store while it is not trusted."""
@@ -249,7 +261,7 @@ class Far:
         """Hear what other proxies say, for ever; what is missed meanwhile is found by the counts of purges."""
         while True:
             with contextlib.suppress(Unreachable):
-                await self._store.listen(self._channel, lambda: None, self._heard)
+                await self._store.listen(self._channel, lambda: self._start(self._look()), self._heard)
             await asyncio.sleep(BEAT)
 
     def _heard(self, message: bytes) -> None:
@@ -257,9 +269,11 @@ class Far:
         if opened is None or opened[:8] == self._own:
             return
         what, _, name = opened[8:].partition(b" ")
+        field = name.decode("utf-8", "replace")
         if what == b"purge":
-            field = name.decode("utf-8", "replace")
             self._dropped(field, self._purges.get(field, 0) + 1)
+        elif what == b"open" and field in self.watched:
+            self.opened(field)
 
     def _dropped(self, field: str, count: int) -> None:
         """Another proxy has had something dropped."""
@@ -270,6 +284,7 @@ class Far:
         await self._store.publish(self._channel, self._seal.close(self._channel, self._own + message))
 
     def _failed(self, error: BaseException) -> None:
+        self.counts["failures"] += 1
         why = str(error) or f"no answer within {self._patience:g} s"
         if self.trust.failed(why, self._loop.time()):
             self.changed(False, why)

@@ -45,7 +45,7 @@ async def well(stand):
 
 
 async def written(stand, many=1):
-    await stand.until(lambda: stand.proxy.house.far.writes >= many)
+    await stand.until(lambda: stand.proxy.house.far.counts["writes"] >= many)
 
 
 def status(answer):
@@ -185,10 +185,10 @@ async def test_the_store_dies(make, redis, how):
     assert time.monotonic() - begun < 4
     far = stand.proxy.house.far
     assert not far.trust.well
-    failures, fetched = far.trust.failures, far.misses
+    failures, fetched = far.trust.failures, far.counts["misses"]
     for number in range(1, 6):
         assert status(await stand.chat(str(number))) == STORED
-    assert far.misses == fetched
+    assert far.counts["misses"] == fetched
     assert far.trust.failures <= failures + 1  # the keeper's own
     assert await stand.metric("guardproxy_shared_store_up") == 0
     assert any(line["msg"].startswith("the shared store is away") for line in stand.log())
@@ -225,7 +225,7 @@ async def test_the_store_is_full(make, needs):
             await client.config_set("maxmemory", "1kb")
         assert status(await stand.chat("late", stream=True)) == "guardproxy; fwd=miss"
         far = stand.proxy.house.far
-        await stand.until(lambda: far.unwritten == 1)
+        await stand.until(lambda: far.counts["unwritten"] == 1)
         assert far.trust.well
         stand.proxy.house.cache.purge()
         await asyncio.sleep(0.005)
@@ -250,6 +250,70 @@ async def test_what_is_not_looked_for(pair):
         answer = await other.chat(headers={"Cache-Control": directive})
         assert "hit" not in status(answer), directive
     assert status(await other.chat(headers={"Cache-Control": "max-age=500"})).startswith("guardproxy; hit")
+
+
+BROKEN = {"circuit_breaker": {"minimum_requests": 2, "consecutive_failures": 2, "timeout": 30}}
+
+
+async def test_what_one_has_found_broken_the_others_leave_alone(make, redis):
+    """With `shared.state` a circuit that one opens opens in the others, and their ceiling falls; in newcomers too."""
+    one = await make({**sharing(redis, state=True), **BROKEN})
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({**sharing(redis, state=True), **BROKEN, "upstreams": where})
+    await well(one)
+    await well(other)
+    one.sims["llama"].faults = "status=500"
+    for number in range(3):
+        await one.chat(str(number), headers={"X-Guardproxy-Downshift": "never"})
+    assert await one.circuit("llama") == "open"
+
+    async def learnt():
+        return await other.circuit("llama") == "open"
+
+    await other.until_that(learnt)
+    assert (await other.state())["mode"]["ceiling"] == "balanced"
+    assert any(line.get("reason") == "learnt from another proxy" for line in other.log())
+    late = await make({**sharing(redis, state=True), **BROKEN, "upstreams": where})
+
+    async def told():
+        return await late.circuit("llama") == "open"
+
+    await late.until_that(told, 20)
+    assert await other.circuit("mistral") == "closed"
+
+
+async def test_what_a_proxy_has_seen_itself_is_stronger(make, redis):
+    """One that has judged enough attempts of its own to be well keeps its circuit closed; an order is nobody else's."""
+    one = await make({**sharing(redis, state=True), **BROKEN})
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({**sharing(redis, state=True), **BROKEN, "upstreams": where})
+    await well(one)
+    await well(other)
+    for number in range(3):
+        await other.chat(str(number))
+    heard = []
+    learn = other.proxy.house.far.opened
+
+    def noted(upstream):
+        heard.append(upstream)
+        learn(upstream)
+
+    other.proxy.house.far.opened = noted
+    await one.put("/guard/breakers/qwen", {"state": "open"})
+    one.proxy.house.far.open("llama", one.proxy._loop.time() + 20)
+    await other.until(lambda: heard)
+    assert heard == ["llama"]
+    assert await other.circuit("llama") == "closed"
+
+
+async def test_state_alone_is_not_shared_unless_asked(pair):
+    """`shared.state: false`, the default: every proxy judges for itself."""
+    one, other = pair
+    one.proxy.house.far.open("llama", one.proxy._loop.time() + 20)
+    await one.chat()
+    await written(one)
+    assert await other.circuit("llama") == "closed"
+    assert other.proxy.house.far.watched == ()
 
 
 async def test_off_costs_nothing(stand: Stand):

@@ -115,23 +115,10 @@ def test_what_is_wrong_is_said(text, said):
     assert said in only(text)
 
 
-@pytest.mark.parametrize(
-    "text, path",
-    [
-        ("shared: {state: true}", "shared.state"),
-    ],
-)
-def test_what_does_not_work_yet_is_refused(text, path):
-    """A setting that is accepted and does nothing would be a guard that somebody relies on."""
-    said = only(text)
-    assert path in said
-    assert "not yet" in said
-
-
 def test_what_works_is_not_refused():
     loads("upstreams: {q: {url: http://h, structured_output: response_format, capabilities: []}}", env={})
     loads("downshift: {scope: upstream}\nupstreams: {q: {url: http://h, capabilities: [vision, context=8192]}}", env={})
-    loads("shared: {url: null, state: false}\ncache: {stale_while_revalidate_seconds: 5s, enabled: shadow}", env={})
+    loads("shared: {url: null, state: true}\ncache: {stale_while_revalidate_seconds: 5s, enabled: shadow}", env={})
 
 
 def test_a_shared_store_needs_a_secret():

@@ -7,9 +7,8 @@ import fastjsonschema
 import pytest
 import yaml
 
-from guardproxy.config import notyet, publish, reference
+from guardproxy.config import publish, reference
 from guardproxy.config.decode import names
-from guardproxy.config.effective import leaves
 from guardproxy.config.fields import fields
 from guardproxy.config.rules import RULES
 from guardproxy.config.settings import Config
@@ -52,17 +51,6 @@ def test_every_rule_is_of_a_setting():
     """A rule for a setting that is gone, or misspelt, would protect nothing."""
     for record, name in RULES:
         assert name in names(record), (record, name)
-
-
-def test_what_does_not_work_yet_has_a_name():
-    """The table names settings that exist."""
-    known = {
-        ".".join("*" if step in ("qwen", "mistral", "llama") else str(step) for step in path)
-        for path, _ in leaves(Config())
-    }
-    for path, _, message in notyet.TABLE:
-        assert ".".join(path) in known
-        assert "not yet" in message
 
 
 def test_descriptions_are_in_the_schema():

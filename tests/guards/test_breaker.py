@@ -5,7 +5,7 @@ from __future__ import annotations
 from guardproxy.core.circuit import Permit, State
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Fault, Kind, Refusal, Target
-from guardproxy.guards.breaker import SPEC, Breaker, Override, Settings, effective
+from guardproxy.guards.breaker import LEARNT, SPEC, Breaker, Override, Settings, effective
 
 TARGET = Target("a")
 
@@ -132,3 +132,21 @@ def test_chance_is_handed_in():
     for start in (0.0, 10.0):
         breaker.tell("a", token(breaker, start), Kind.FAILURE, start)
     assert breaker.circuits["a"].until == 20.0
+
+
+def test_what_another_proxy_has_found():
+    """It opens a circuit that knows no better: not one that is held, open already, or has judged enough to be well."""
+    breaker = Breaker(Settings(minimum_requests=2, timeout=Seconds(10)), ["a", "b", "c"])
+    (news,) = breaker.learn("a", 5.0)
+    assert (news.old, news.new, news.reason, news.until) == ("closed", "open", LEARNT, 15.0)
+    assert breaker.circuits["a"].held is None
+    assert breaker.learn("a", 6.0) == ()
+    assert isinstance(breaker.permit(TARGET, 15.0), Permit)  # and proves it in its time
+    breaker.hold("b", State.CLOSED, 0.0)
+    assert breaker.learn("b", 5.0) == ()
+    for _ in range(2):
+        permit = breaker.permit(Target("c"), 5.0)
+        assert isinstance(permit, Permit)
+        breaker.observe(Target("c"), permit, Answer(5.0, 200, [], b""), 5.0)
+    assert breaker.learn("c", 6.0) == ()
+    assert breaker.learn("c", 600.0) != ()  # that was long ago
