@@ -6,6 +6,7 @@ nobody is left who could kill it, and for want of memory where one takes too muc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -22,6 +23,7 @@ KIND: Final = 5
 def main(memory: int, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer until *source* ends."""
     os.nice(KIND)
+    _first_to_go()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = _taken() + memory
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -34,6 +36,12 @@ def main(memory: int, source: BinaryIO, sink: BinaryIO) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         sink.write(SAID.pack(len(answer)) + answer)
         sink.flush()
+
+
+def _first_to_go() -> None:
+    """Where the container runs out of memory the kernel is to end this process, and not the one that serves."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 -- a line for the kernel
+        file.write("1000")
 
 
 def _taken() -> int:

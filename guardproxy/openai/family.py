@@ -29,14 +29,16 @@ _WHOLE_ONLY = frozenset(
     (
         "audio",
         "best_of",
+        "functions",
         "kv_transfer_params",
         "prompt_logprobs",
         "return_hidden_states",
         "return_token_ids",
+        "tools",  # parsers of tool calls are more often wrong in streams than at the end
         "use_beam_search",
     )
 )
-"""Fields that some engine refuses in a stream, or answers to in another shape there."""
+"""Fields that some engine refuses in a stream, or answers to in another shape, or less well, there."""
 
 
 class Family(Language):

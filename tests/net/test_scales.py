@@ -133,6 +133,19 @@ async def test_it_inherits_nothing(scales, monkeypatch):
     assert "API_KEY" not in environment(process.pid)
 
 
+def kernel_says(pid, name):
+    """What Linux says of a process; nothing elsewhere."""
+    place = Path(f"/proc/{pid}/{name}")
+    return place.read_text().strip() if place.exists() else ""
+
+
+async def test_it_is_the_first_to_go(scales):
+    """Where memory runs out the kernel ends the process that judges, and not the proxy."""
+    await scales.weigh(asked("{}"))
+    (process, _), *_ = scales._idle
+    assert kernel_says(process.pid, "oom_score_adj") in ("1000", "")
+
+
 async def test_a_system_that_has_no_process_left(scales, monkeypatch):
     """Where none can be started nothing is judged: the answer counts as not valid."""
 
