@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz soak audit fix docs site bench storm answers e2e image dist lock
+.PHONY: help run test check fuzz soak audit fix docs site bench storm mutants answers e2e image dist lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -49,6 +49,9 @@ storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router
 
 answers: $(STAMP) ## what a valid answer costs
 	$(BIN)/python -m bench.valid
+
+mutants: $(STAMP) ## plant mistakes in the machines and see which their tests find; an hour
+	$(BIN)/pip install -q --disable-pip-version-check mutmut==3.8.1 && $(BIN)/mutmut run && $(BIN)/python -m bench.mutants
 
 e2e: $(STAMP) ## real model servers, real clients: installs them into .e2e; writes docs/clients.md
 	GUARDPROXY_E2E=1 $(BIN)/python -m pytest tests/e2e

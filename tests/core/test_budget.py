@@ -59,3 +59,28 @@ def test_none_at_all():
     budget = Budget(0.0, 0.0)
     budget.earn(0.0)
     assert not budget.take(1e6)
+
+
+def test_it_fades_evenly():
+    """Half of what traffic has earned is gone after half of the horizon; what the floor gives is not touched."""
+    budget = Budget(0.5, 1.0)
+    for _ in range(40):
+        budget.earn(100.0)
+    assert budget.tokens == 30.0
+    budget.take(100.0 + HORIZON / 2)
+    assert budget.tokens == 10.0 + 20.0 / 2 - 1.0
+    budget.take(100.0 + HORIZON / 2)
+    assert budget.tokens == 18.0
+
+
+def test_the_floor_comes_back_in_any_steps():
+    """Asked often or rarely, it gives the same; and one whole retry can always be saved up."""
+    budget = Budget(0.0, 0.5)
+    assert [budget.take(0.0) for _ in range(6)] == [True] * 5 + [False]
+    for tenth in range(1, 20):
+        assert not budget.take(tenth / 10)
+    assert budget.take(2.0)
+    slow = Budget(0.0, 0.01)
+    assert slow.take(0.0)
+    assert not slow.take(99.0)
+    assert slow.take(100.0)

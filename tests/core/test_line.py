@@ -109,3 +109,31 @@ def test_nobody_waits_longer_than_he_may():
     line.join(0.0, batch=False)
     line.expire(5.1)
     assert len(line) == 0
+
+
+def test_who_is_counted():
+    """Each who is sent away, or finds no room, is counted once."""
+    line = Line(1, PATIENCE)
+    line.join(0.0, batch=True)
+    assert line.join(0.0, batch=True) is None
+    assert line.dropped == 1
+    assert line.join(0.0, batch=False) is not None
+    assert line.dropped == 2
+    line.expire(PATIENCE)
+    assert (len(line), line.dropped) == (1, 2)
+    line.expire(PATIENCE + 0.1)
+    assert (len(line), line.dropped) == (0, 3)
+
+
+def test_an_emptied_line_is_no_standing_one():
+    """Every burst begins anew: what was served before it does not count against it."""
+    line = Line(9, PATIENCE)
+    line.join(0.0, batch=False)
+    assert line.next(4.0) is not None
+    line.join(4.0, batch=False)
+    assert not line.standing(9.0)
+    assert line.standing(9.1)
+    assert Line(1, 1.0, "other").gate == "other"
+    ticket = line.join(9.0, batch=False)
+    assert ticket is not None
+    assert (ticket.gate, ticket.token) == ("load", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guardproxy.core.circuit import Permit, State
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Answer, Fault, Kind, Refusal, Target
+from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.breaker import LEARNT, SPEC, Breaker, Override, Settings, effective
 
 TARGET = Target("a")
@@ -150,3 +150,52 @@ def test_what_another_proxy_has_found():
         breaker.observe(Target("c"), permit, Answer(5.0, 200, [], b""), 5.0)
     assert breaker.learn("c", 6.0) == ()
     assert breaker.learn("c", 600.0) != ()  # that was long ago
+
+
+def test_each_piece_is_told_once_and_whole():
+    """What a success closes is told with its label, after the probe before it was told of by a tick."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=2), ["a"])
+    breaker.tell("a", token(breaker, 0.0), Kind.FAILURE, 0.0)
+    first, second = token(breaker, 10.0), token(breaker, 10.0)
+    assert list(breaker.tick(11.0)) == [News(10.0, "circuit", "a", "open", "half_open", "due")]
+    assert not breaker.observe(TARGET, first, Answer(12.0, 200, [], b""), 12.0)
+    told = breaker.observe(TARGET, second, Answer(13.0, 200, [], b""), 13.0)
+    assert list(told) == [News(13.0, "circuit", "a", "half_open", "closed", "200")]
+    assert list(breaker.tick(14.0)) == []
+
+
+def test_the_times_of_news():
+    """Each says when it happened: late, held by hand, a probe lost."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"], lease=30.0)
+    _, (news,) = breaker.late(TARGET, token(breaker, 0.0), 5.0)
+    assert news == News(5.0, "circuit", "a", "closed", "open", "slow", 15.0)
+    token(breaker, 15.0)
+    list(breaker.tick(16.0))
+    (news,) = breaker.tick(45.0)
+    assert news == News(45.0, "circuit", "a", "half_open", "open", "a probe did not come back", news.until)
+    (news,) = breaker.hold("a", State.CLOSED, 46.0)
+    assert news == News(46.0, "circuit", "a", "open", "closed", "by hand")
+
+
+def test_a_stream_that_broke_off():
+    """It has no Retry-After to heed; it is a failure all the same."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    (news,) = breaker.observe(TARGET, token(breaker, 0.0), Relayed(1.0, 200, [], Kind.FAILURE), 1.0)
+    assert (news.reason, news.until) == ("200", 11.0)
+
+
+def test_the_shares_are_shown():
+    """`/guard/state` has both shares, to four places, and of how many attempts."""
+    breaker = Breaker(Settings(minimum_requests=99), ["a"])
+    for kind in (Kind.SUCCESS, Kind.SUCCESS, Kind.FAILURE):
+        breaker.tell("a", token(breaker, 0.0), kind, 0.0)
+    breaker.late(TARGET, token(breaker, 0.0), 1.0)
+    told = breaker.state(1.0)["a"]
+    assert (told["failure_rate"], told["slow_rate"], told["attempts"]) == (0.25, 0.25, 4)
+    breaker.tell("a", token(breaker, 1.0), Kind.FAILURE, 1.0)
+    breaker.tell("a", token(breaker, 1.0), Kind.SUCCESS, 1.0)
+    assert breaker.state(1.0)["a"]["failure_rate"] == 0.3333
+    assert breaker.state(1.0)["a"]["slow_rate"] == 0.1667
+    breaker.hold("a", State.OPEN, 2.0)
+    assert breaker.state(99.0)["a"]["due_in"] == 0.0
+    assert breaker.state(2.0004)["a"]["due_in"] == 60.0

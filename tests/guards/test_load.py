@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guardproxy.core.limiter import Slot
-from guardproxy.core.values import Answer, Kind, Refusal, Relayed, Target
+from guardproxy.core.values import Answer, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.load import SPEC, Load, Settings
 
 TARGET, OTHER = Target("a"), Target("b")
@@ -92,3 +94,31 @@ def test_inherited():
     other = Load(Settings(enabled=True), ["a"])
     other.inherit(old)
     assert other.limiters["a"].limit == 32
+
+
+def test_the_news_are_whole():
+    guard = Load(SMALL, ["a"])
+    slots = [taken(guard, 0.0), taken(guard, 0.0)]
+    guard.permit(TARGET, 0.0)
+    assert list(guard.tick(10.0)) == [News(10.0, "load", "a", "well", "overloaded", "overloaded")]
+    for slot in slots:
+        guard.observe(TARGET, slot, None, 11.0)
+    assert list(guard.tick(20.0)) == [News(20.0, "load", "a", "overloaded", "well")]
+    assert list(guard.tick(21.0)) == []
+
+
+def test_the_first_token_counts_from_the_permit():
+    """Two streams that took as long are as good, whenever they began; what was heard of a queue is kept."""
+    guard = Load(SMALL, ["a"])
+    for start in (0.0, 50.0):
+        before = guard.limiters["a"].limit
+        outcome = Relayed(start + 2, 200, [], Kind.SUCCESS, first=start + 1)
+        guard.observe(TARGET, taken(guard, start), outcome, start + 2)
+        assert guard.limiters["a"].limit >= before
+    guard.hear_signal("a", 7, 60.0)
+    assert guard.state(60.0)["a"]["waiting_upstream"] == 7
+    assert guard.state(60.0)["a"]["limit"] == round(guard.limiters["a"].limit, 1)
+    slot = taken(guard, 61.0)
+    guard.late(TARGET, slot, 91.0)
+    guard.late(TARGET, slot, 92.0)
+    assert guard.limiters["a"].limit == pytest.approx((2 + 1 / 2) * 0.9 * 0.9)

@@ -274,3 +274,65 @@ def test_reloaded():
     other.inherit(new)
     assert admitted(other, mode="high", upstream="a").targets[0].mode == "high"
     assert [news.new for news in other.tick(40.0)] == ["middle"]  # it knows who is ill
+
+
+def test_the_news_are_whole():
+    """Falls, rises and orders say when, what and from where to where; the places know models, params and caps."""
+    names = {"high": Mode("a", {"temperature": 1.0}), "low": Mode("c", {"top_p": 0.5}, {"max_tokens": 9})}
+    guard = Modes(SETTINGS, names, {"a": "a-id", "c": "c-id"}, available=lambda _u, _n: True, due=lambda _u, _n: False)
+    assert guard.hear(circuit("a", "open", 1.0), 1.0) == News(1.0, "ceiling", "ceiling", "high", "low", "circuit_open")
+    guard.hear(circuit("a", "closed", 2.0), 2.0)
+    assert guard.state(61.5)["rises_in"] == 0.5
+    assert list(guard.tick(62.0)) == [News(62.0, "ceiling", "ceiling", "low", "high", "circuit_open")]
+    assert guard.hold("low", 63.0) == News(63.0, "ceiling", "ceiling", "high", "low", "manual")
+    (low, high) = admitted(guard, mode="high", upstream="a").targets
+    assert (low.model, low.params, low.caps) == ("c-id", {"top_p": 0.5}, {"max_tokens": 9})
+    assert (high.model, high.params, high.caps) == ("a-id", {"temperature": 1.0}, {})
+
+
+def test_why_a_single_call_is_moved():
+    """While the ceiling stands, the reason is that of whoever would refuse the upstream; open is what is assumed."""
+    asked: list[str] = []
+
+    def why(upstream, _now):
+        asked.append(upstream)
+        return "unhealthy"
+
+    guard = modes({"b"}, why=why)
+    assert admitted(guard, mode="middle", upstream="b").targets[0].reason == "unhealthy"
+    assert asked == ["b"]
+    assert admitted(modes({"b"}), mode="middle", upstream="b").targets[0].reason == "circuit_open"
+
+
+def test_room_for_its_tokens():
+    """A model with room for exactly what is asked for has room; one token less is too little, and one is some."""
+    for room, order in (("context=25", "middle low high"), ("context=24", "low high"), ("context=1", "low high")):
+        guard = modes({"a"}, capabilities={"b": [room]})
+        places = admitted(guard, mode="high", upstream="a", body=b"x" * 100, doc={}).targets
+        assert [target.mode for target in places] == order.split()
+    guard = modes({"a"}, capabilities={"b": ["text"]})
+    places = admitted(guard, mode="high", upstream="a", wants_schema="brief", doc={}).targets
+    assert [target.mode for target in places] == ["low", "high"]
+
+
+def test_held_lower_than_ill():
+    """With `scope: upstream` an operator's ceiling below the mode's own counts, and is the reason."""
+    guard = modes(settings=SCOPED)
+    guard.hear(circuit("a", "open", 0.0), 0.0)
+    guard.hold("low", 1.0)
+    first = admitted(guard, mode="high", upstream="a").targets[0]
+    assert (first.mode, first.reason) == ("low", "manual")
+    reply = guard.admit(fixed_call("middle", "b"), Record(0.0), 2.0)
+    assert isinstance(reply, Reply)
+    assert (reply.source, reply.code) == ("fault", "circuit_open")
+    assert b"mode middle is not to be had: the ceiling is held at low by hand" in reply.body
+    kept = guard.admit(fixed_call("low", "c"), Record(0.0), 2.0)
+    assert isinstance(kept, Call)
+
+
+def fixed_call(mode: str, upstream: str) -> Call:
+    """A call that may not be moved."""
+    call = House().read()
+    assert isinstance(call, Call)
+    call.mode, call.upstream, call.fixed = mode, upstream, True
+    return call

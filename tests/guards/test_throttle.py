@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guardproxy.core.throttle import FULL, Pass
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Target
+from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.throttle import SPEC, Settings, Throttle
 
 TARGET, OTHER = Target("a"), Target("b")
@@ -103,3 +103,38 @@ def test_inherited():
     new.inherit(old)
     assert set(new.gates) == {"a"}
     assert list(new.tick(2.0)) == []  # told by its predecessor
+
+
+def test_the_news_are_whole():
+    """What lasts is told with its reason and its time, for each upstream, and its end; then it may come again."""
+    guard = throttle()
+    for target in (TARGET, OTHER):
+        guard.observe(target, None, refused(wait=30.0), 0.0)
+    told = list(guard.tick(1.0))
+    assert told == [News(1.0, "throttle", name, "open", "held", "throttled", 30.0) for name in ("a", "b")]
+    ended = list(guard.tick(60.0))
+    assert ended == [News(60.0, "throttle", name, "held", "open", "throttled") for name in ("a", "b")]
+    guard.observe(TARGET, None, refused(wait=30.0), 61.0)
+    assert len(list(guard.tick(62.0))) == 1
+    assert guard.why("b", 62.0) == "throttled"
+    assert guard.state(200.0)["a"]["due_in"] == 0.0
+
+
+def test_on_the_ramp_again():
+    """A call on the ramp that is throttled holds the gate for longer; one from before only reminds of it."""
+    guard = Throttle(Settings(), ["a"], lambda: 1.0)
+    guard.observe(TARGET, None, refused(), 0.0)
+    token = guard.permit(TARGET, 1.0)
+    assert isinstance(token, Pass)
+    guard.observe(TARGET, None, refused(), 1.5)
+    assert guard.gates["a"].until == 1.0
+    guard.observe(TARGET, token, refused(), 2.0)
+    assert guard.gates["a"].until == 4.0
+    assert guard.gates["a"].since == 0.0
+
+
+def test_a_stream_says_no_time():
+    """An error event in a stream that was relayed has no Retry-After; the gate is held for its own time."""
+    guard = throttle()
+    guard.observe(TARGET, None, Relayed(0.0, 200, [], Kind.THROTTLED), 0.0)
+    assert guard.gates["a"].until == 0.5
