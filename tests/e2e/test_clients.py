@@ -152,26 +152,29 @@ def page(told: dict[str, dict[str, str]]) -> str:
     lines = [
         "# Clients",
         "",
-        "An app changes its base URL and nothing else. This table is written by `make e2e`, which runs each client in",
-        "an environment of its own, pinned, against the proxy in front of three llama.cpp servers: all of it was done.",
+        "An app changes its base URL and nothing else. These tables are written by `make e2e`, which runs each client",
+        "in an environment of its own, pinned, against the proxy in front of three llama.cpp servers: all of it was done.",
         "",
-        "| | " + " | ".join(f"{client.name} {client.version()}".strip() for client in CLIENTS) + " |",
+        "| | " + " | ".join(client.name for client in CLIENTS) + " |",
         "|---" * (len(CLIENTS) + 1) + "|",
     ]
-    for row, says in ROWS.items():
+    for row in ROWS:
         cells = []
         for client in CLIENTS:
             what = told[client.name][row]
             if what == "yes":
                 cells.append("✓")
             elif what.startswith("no: "):
-                cells.append(f"– ({notes.setdefault(what[4:], len(notes) + 1)})")
+                cells.append(f"– {notes.setdefault(what[4:], len(notes) + 1)}")
             else:
-                cells.append(f"✗ ({notes.setdefault(' '.join(what.split()), len(notes) + 1)})")
-        lines.append(f"| {says} | " + " | ".join(cells) + " |")
-    lines.append("| what is changed | " + " | ".join(_code(client.base) for client in CLIENTS) + " |")
+                cells.append(f"✗ {notes.setdefault(' '.join(what.split()), len(notes) + 1)}")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     lines += ["", "✓ done; – not offered, and why:", ""]
     lines += [f"{number}. {why}" for why, number in notes.items()]
+    lines += ["", "## What each row is", "", "| | |", "|---|---|"]
+    lines += [f"| {row} | {says} |" for row, says in ROWS.items()]
+    lines += ["", "## What is changed in the app", "", "| client | version | what is changed |", "|---|---|---|"]
+    lines += [f"| {client.name} | {client.version()} | {_code(client.base)} |" for client in CLIENTS]
     return "\n".join(lines) + "\n"
 
 
