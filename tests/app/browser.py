@@ -19,7 +19,7 @@ ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-PATIENCE = 20.0
+PATIENCE = 60.0
 KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Space": " "}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -256,6 +257,17 @@ class Stand:
             end = "open"
         writer.transport.abort()
         return received, end
+
+
+def elsewhere() -> str | None:
+    """An address of this machine that is not loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
 
 
 def request(body: Any = None, *fields: str, method: str = "POST", path: str = CHAT) -> bytes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import aiohttp
 import pytest
 
-from tests.app.stand import CHAT, asking, request
+from tests.app.stand import CHAT, asking, elsewhere, request
 
 
 async def test_drain(stand):
@@ -66,17 +65,6 @@ async def test_a_call_that_hangs_is_answered(make):
     await stand.proxy.close()
     answer = await call
     assert (answer.status, answer.code) == (503, "shutting_down")
-
-
-def elsewhere() -> str | None:
-    """An address of this machine that is not loopback."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            return None
-        address = str(probe.getsockname()[0])
-    return None if address.startswith("127.") else address
 
 
 async def test_others_than_loopback(make):

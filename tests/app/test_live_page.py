@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.browser import Browser
-from tests.app.stand import BRIEF, JSON_SCHEMA, NEVER
+from tests.app.stand import BRIEF, JSON_SCHEMA, NEVER, elsewhere
 
 PICTURES = os.environ.get("GUARDPROXY_PICTURES")
 """A folder for screenshots; with `docs` in it the documentation's are made anew."""
@@ -189,6 +189,29 @@ async def test_orders(make, page):
     await page.click("#reload")
     await page.until(DONE, lambda text: text == "POST /guard/reload: done")
     await page.until(LINK, lambda text: text == "live")
+
+
+@pytest.mark.timeout(180)
+async def test_orders_from_elsewhere(make, page):
+    """They need the token; a wrong one is refused, and asked for again."""
+    address = elsewhere()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    stand = await make(SETTINGS | {"admin": f"{address}:0", "admin_token": "s3cret"})
+    await page.open(f"{stand.admin}/guard/")
+    await page.until("document.getElementById('token').offsetParent !== null")
+    assert await page.run("return [...document.querySelectorAll('.orders')].every(node => node.hidden)")
+    for token, then in (("wrong", "Refused: the bearer token is wrong"), ("s3cret", "POST /guard/reload: done")):
+        await page.write("#token", token)
+        await page.click("#key button")
+        await page.click("#reload")
+        await page.until(DONE, lambda text, then=then: text == then)
+        if token == "wrong":
+            await page.until("document.getElementById('token').offsetParent !== null")
+    assert (
+        await page.run("return document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
+        == "{}{}"
+    )
 
 
 # -- without a browser

@@ -6,7 +6,9 @@ import asyncio
 import json
 import sys
 
-from tests.app.stand import BRIEF, NEVER
+import pytest
+
+from tests.app.stand import BRIEF, NEVER, elsewhere
 
 
 async def explain(stand, *arguments):
@@ -67,6 +69,17 @@ async def test_bodies_are_shown_where_that_is_wanted(make):
         stand = await make({"debug": {"bodies": wanted}})
         await stand.chat("a secret", headers={"X-Request-Id": "r1"})
         assert ("a secret" in (await stand.get("/guard/requests/r1")).text) is wanted
+
+
+async def test_bodies_are_shown_to_loopback_alone(make):
+    address = elsewhere()
+    if address is None:
+        pytest.skip("this machine has no address but loopback")
+    stand = await make({"debug": {"bodies": True}, "admin": f"{address}:0"})
+    await stand.chat("a secret", headers={"X-Request-Id": "r1"})
+    assert "a secret" in (await stand.get("/guard/requests/r1")).text
+    told = await stand.get("/guard/requests/r1", admin=True)
+    assert (told.status, "a secret" in told.text) == (200, False)
 
 
 async def test_the_list_has_the_latest_first(stand):
