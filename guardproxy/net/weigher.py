@@ -13,8 +13,7 @@ import signal
 import sys
 from typing import BinaryIO, Final
 
-from guardproxy.net.scales import ASKED, SAID
-from guardproxy.openai.weighing import Weighing
+from guardproxy.openai.weighing import ASKED, SAID, Weighing
 
 KIND: Final = 5
 """How much less than the loop it is to be served by the processor."""

@@ -6,8 +6,9 @@ and its end are `net.scales`'s.
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.openai.judge import Judged, Question, judge
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 KEPT = 32
 """Schemas that the far side keeps compiled."""
+ASKED: Final = struct.Struct("!dI")
+"""What comes before a question: the seconds it may take, and its length."""
+SAID: Final = struct.Struct("!I")
+"""What comes before an answer: its length."""
 
 
 def ask(questions: Sequence[Question], *, mend: bool) -> bytes:
