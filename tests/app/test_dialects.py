@@ -198,6 +198,21 @@ async def test_a_real_stream_passes_byte_for_byte(make: Callable[..., Awaitable[
         assert second.headers["Cache-Status"].startswith("guardproxy; fwd=miss" if cut else "guardproxy; hit")
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("path", ASKS)
+async def test_what_is_kept_serves_both_kinds(make: Callable[..., Awaitable[Stand]], path, first):
+    """An answer that came in one piece is told as a stream to who wants one, and the other way round."""
+    make_answer = ASKS[path][1]
+    async with Script(json.dumps(make_answer(GOOD)).encode()) as server:
+        stand = await make(stand_in(server))
+        one = await ask(stand, path, stream=first)
+        other = await ask(stand, path, stream=not first)
+        assert said(one.body, path, stream=first) == said(other.body, path, stream=not first) == GOOD
+        assert other.headers["Cache-Status"].startswith("guardproxy; hit")
+        assert other.headers["Content-Type"] == ("application/json" if first else ASKS[path][2])
+        assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("path", ASKS)
 async def test_a_stream_that_breaks_off_says_so(make: Callable[..., Awaitable[Stand]], path):
     """In the language of the stream, which is then visibly unfinished; and it counts against the upstream."""

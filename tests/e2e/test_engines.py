@@ -144,6 +144,12 @@ def test_structured_output_that_nobody_enforces(run):
         status, headers, told = fetch(f"{one.app}/v1/responses", asked)
         assert (status, headers["X-Guardproxy-Json"]) == (200, "fallback"), told
         assert json.loads(json.loads(told)["output"][0]["content"][0]["text"]) == {"name": "none", "n": 0}
+        # and has no word for one in its messages API
+        asked = {"model": "llama", "max_tokens": 30, "messages": [{"role": "user", "content": "hi"}]}
+        for streams in (False, True):
+            status, headers, told = fetch(f"{one.app}/v1/messages", {**asked, "stream": streams}, **named)
+            assert (status, headers["X-Guardproxy-Json"]) == (200, "fallback")
+            assert ("event: message_stop" in told) is streams
 
 
 @pytest.mark.parametrize("streams", [False, True])
