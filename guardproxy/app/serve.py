@@ -34,6 +34,7 @@ from guardproxy.config.files import version
 from guardproxy.config.load import Invalid
 from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
+from guardproxy.net.secure import identity
 from guardproxy.net.server import Server, ServerLimits
 from guardproxy.net.webhook import Webhook
 from guardproxy.openai.envelope import envelope
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 """Seconds between two looks at what changes by time alone."""
-FIXED = ("listen", "admin", "limits", "log", "alerts", "debug", "shared")
+FIXED = ("listen", "admin", "tls", "admin_tls", "limits", "log", "alerts", "debug", "shared")
 """Sections that are read once, at start."""
 YOUNG = (10_000, 20, 20)
 """When Python looks for circles of garbage: its own 700 would have it look after every dozen calls, for nothing."""
@@ -100,6 +101,7 @@ class Proxy:
             Neighbours(house.far, lambda: self.house, self.sinks, loop)
         self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
         self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
+        self._identities = [identity(tls.certificate, tls.key, tls.client_ca) for tls in (config.admin_tls, config.tls)]
         self.memory = Memory(config.limits.memory or granted())
         self._ticking: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -110,8 +112,9 @@ class Proxy:
     async def start(self) -> None:
         """Listen and begin to check the models; raises `OSError` where an address cannot be had."""
         config = self.house.config
-        await self.admin.start(str(config.admin))
-        await self.app.start(str(config.listen))
+        admin, app = (shown and shown.context for shown in self._identities)
+        await self.admin.start(str(config.admin), admin)
+        await self.app.start(str(config.listen), app)
         self.prober.start()
         if self.house.far is not None:
             self.house.far.start()
@@ -147,6 +150,8 @@ class Proxy:
                 if getattr(loaded.config, name) != getattr(old.config, name):
                     return [f"{name} cannot be changed without a restart"]
             house = build(loaded, loop, time.time, old)
+            for shown in filter(None, self._identities):
+                shown.renew()
         except Invalid as invalid:
             return [str(problem) for problem in invalid.problems]
         except (OSError, ValueError) as error:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from guardproxy.config.tree import spot_of, written
 from guardproxy.core import jsonschema
 
 if TYPE_CHECKING:
-    from guardproxy.config.settings import Config, Upstream
+    from guardproxy.config.settings import Config, Tls, Upstream
     from guardproxy.config.tree import Node, Path, Problems
     from guardproxy.guards.schema import Declared
 
@@ -31,23 +31,35 @@ def gather(config: Config, root: Node, folder: File, problems: Problems) -> Conf
         for name, declared in config.json_guard.schemas.items()
     }
     upstreams = {
-        name: _certificates(upstream, ("upstreams", name), root, folder, problems)
+        name: _named(upstream, _CERTIFICATES, ("upstreams", name), root, folder, problems)
         for name, upstream in config.upstreams.items()
     }
-    return replace(config, upstreams=upstreams, json_guard=replace(config.json_guard, schemas=schemas))
+    listening = {
+        name: _named(getattr(config, name), _TLS, (name,), root, folder, problems) for name in ("tls", "admin_tls")
+    }
+    for name, tls in listening.items():
+        if tls.certificate is None and (tls.key or tls.client_ca):
+            problems.add(spot_of(root, (name,)), (name,), "needs `certificate` where it has `key` or `client_ca`")
+    return replace(config, **listening, upstreams=upstreams, json_guard=replace(config.json_guard, schemas=schemas))
 
 
-def _certificates(upstream: Upstream, path: Path, root: Node, folder: File, problems: Problems) -> Upstream:
+_CERTIFICATES = ("ca_file", "client_cert")
+_TLS = ("certificate", "key", "client_ca")
+S = TypeVar("S", "Upstream", "Tls")
+
+
+def _named(section: S, keys: tuple[str, ...], path: Path, root: Node, folder: File, problems: Problems) -> S:
+    """*section* with the paths at *keys* made absolute."""
     found: dict[str, Any] = {}
-    for key in ("ca_file", "client_cert"):
-        name = getattr(upstream, key)
+    for key in keys:
+        name = getattr(section, key)
         if name is None:
             continue
         file = folder / name
         found[key] = str(file.absolute())
         if not file.is_file():
             problems.add(spot_of(root, (*path, key)), (*path, key), f"there is no file {str(file)!r}")
-    return replace(upstream, **found)
+    return replace(section, **found)
 
 
 def _declared(declared: Declared, path: Path, root: Node, folder: File, problems: Problems) -> Declared:

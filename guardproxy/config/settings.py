@@ -107,6 +107,19 @@ class Limits:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS on a port (``tls`` for the app's, ``admin_tls`` for the operators'); the files are read again on reload."""
+
+    certificate: str | None = None
+    """Our certificate and those that vouch for it (PEM), relative to the configuration's folder; null: no TLS."""
+    key: str | None = None
+    """Its key (PEM, not encrypted); null: it is in the same file."""
+    client_ca: str | None = None
+    """Only callers with a certificate signed by one of these (PEM) are served; null: everybody is."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Drain:
     """How the proxy ends (``drain``)."""
 
@@ -231,6 +244,10 @@ class Config:
     """The app's port, as ``HOST:PORT``; it belongs to the app alone, so keep it on loopback."""
     admin: Address = _ADMIN
     """Health, metrics, the live page and all that changes something; proxies nothing."""
+    tls: Tls = field(default_factory=Tls)
+    """TLS on the app's port."""
+    admin_tls: Tls = field(default_factory=Tls)
+    """TLS on the operators' port."""
     admin_token: str | None = field(default=None, repr=False)
     """What callers from elsewhere than loopback have to bring to change something; null: only loopback may."""
     own_hosts: tuple[str, ...] = ()

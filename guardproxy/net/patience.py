@@ -138,6 +138,9 @@ class Patient(Seam):
         if transport is None or transport.is_closing():
             return
         self.deaf = True
+        if not transport.can_write_eof():  # TLS ends both ways at once
+            self.hang_up()
+            return
         transport.write_eof()
         transport.resume_reading()
         self.watch(Phase.LEAVING, LINGER)

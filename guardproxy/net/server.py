@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -89,7 +90,7 @@ class Server:
         """How many connections have been one too many."""
         return self._front.turned_away
 
-    async def start(self, address: str) -> None:
+    async def start(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         """Listen on ``HOST:PORT``, ``[IPv6]:PORT``, ``:PORT`` or ``unix:/path``; may be called for several.
 
         Raises `OSError` naming the address where it cannot be had, `ValueError` where it is none.
@@ -97,15 +98,17 @@ class Server:
         if self._manager is None:
             self._manager = _Register(self._front)
         loop = asyncio.get_running_loop()
+        patience = self._front.settings.header_timeout
+        secured: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": patience}
         sockets = await open_sockets(address)
         try:
             for sock in sockets:
                 name = name_of(sock)
                 if sock.family == socket.AF_UNIX:
                     self._remember(Path(name.removeprefix(UNIX)))
-                    server: Any = await loop.create_unix_server(self._manager, sock=sock, backlog=BACKLOG)
+                    server: Any = await loop.create_unix_server(self._manager, sock=sock, backlog=BACKLOG, **secured)
                 else:
-                    server = await loop.create_server(self._manager, sock=sock, backlog=BACKLOG)
+                    server = await loop.create_server(self._manager, sock=sock, backlog=BACKLOG, **secured)
                 self._listening.append(server)
                 self.addresses.append(name)
         except BaseException:

@@ -45,7 +45,10 @@ class TurnedAway(asyncio.Protocol):
         if not self._answered and self._transport is not None:
             self._answered = True
             self._transport.write(self._block())
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make room."""

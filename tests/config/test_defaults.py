@@ -117,6 +117,7 @@ CONTRACT: dict[str, object] = {
     "limits.header_timeout": 10,
     "limits.body_timeout": 60,
     "limits.memory": None,
+    **{f"{port}.{key}": None for port in ("tls", "admin_tls") for key in ("certificate", "key", "client_ca")},
     "limits.connections_per_client": 512,
     "drain.seconds": 25,
     "drain.idle_seconds": 2,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.trial import NEVER, Trial, left, says, turns, well
 from tests.faults.wire import WELL, asking, completion, mistake, read, request, whole
-from tests.net.raw import certificates, serve
+from tests.net.raw import serve
 
 REQUESTS = 'llm_requests_total{model="llama"}'
 FAILURES = 'llm_request_failures_total{model="llama"}'
@@ -121,12 +121,6 @@ async def test_a_pod_that_moved(monkeypatch):
         assert {one.peer for one in upstream._pool.all} == {"127.0.0.2"}
         moved.close()
         trial._fds += 1  # the socket that listens is the test's own
-
-
-@pytest.fixture(scope="session")
-def certs(tmp_path_factory, needs):
-    needs("openssl")
-    return certificates(tmp_path_factory.mktemp("certs"))
 
 
 @pytest.mark.row(6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -19,3 +20,12 @@ def test_the_page_is_in_step():
 
 def test_the_list_is_whole():
     assert list(ROWS) == list(range(1, 98))
+
+
+def test_every_threat_has_its_test():
+    """docs/security.md names tests that there are."""
+    page = (PAGE.parent / "security.md").read_text()
+    named = re.findall(r"\[(test_\w+)\]\(\.\./(tests/[\w/]+\.py)\)", page)
+    assert len(named) > 15
+    for name, path in named:
+        assert f"def {name}(" in (PAGE.parents[1] / path).read_text(), (name, path)
