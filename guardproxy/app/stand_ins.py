@@ -71,7 +71,7 @@ class StandIns:
         lines += [
             "",
             f"apps:  OPENAI_BASE_URL=http://{app}/v1",
-            f"ops:   http://{admin}/guard/state   http://{admin}/metrics   http://{admin}/health/llm",
+            f"ops:   http://{admin}/guard/ (live page)   http://{admin}/metrics   http://{admin}/health/llm",
             "",
             "try:",
             f"  curl -i http://{app}/v1/chat/completions -H 'Content-Type: application/json' \\",
