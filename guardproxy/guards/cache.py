@@ -261,8 +261,8 @@ class Cache(Guard):
         if call.skip:
             return b""
         key = call.key
-        if call.fixed:  # whom nobody may move is not told what somebody else was moved to
-            key += b"!"
+        if call.fixed or call.terms.batch:  # whom nobody may move, and who can wait, share with their like
+            key += b"!" * call.fixed + b"." * call.terms.batch
         if call.stream:
             options = call.doc.get("stream_options")
             key += b"s" if options is None else b"s" + dumps(options)

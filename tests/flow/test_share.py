@@ -64,6 +64,7 @@ def test_another_call_does_not():
         {"body": OTHER},
         {"headers": [("Authorization", "Bearer b")]},
         {"headers": [("X-Guardproxy-Downshift", "never")]},
+        {"headers": [("X-Guardproxy-Priority", "batch")]},
         {"headers": [("X-Guardproxy-Skip", "json")]},
         {"headers": [("Cache-Control", "no-cache")]},
         {"headers": [("Cache-Control", "no-store")]},
