@@ -16,7 +16,7 @@ from guardproxy.config.tree import spot_of, written
 from guardproxy.core import jsonschema
 
 if TYPE_CHECKING:
-    from guardproxy.config.settings import Config, Tls, Upstream
+    from guardproxy.config.settings import Config, Shared, Tls, Upstream
     from guardproxy.config.tree import Node, Path, Problems
     from guardproxy.guards.schema import Declared
 
@@ -40,12 +40,14 @@ def gather(config: Config, root: Node, folder: File, problems: Problems) -> Conf
     for name, tls in listening.items():
         if tls.certificate is None and (tls.key or tls.client_ca):
             problems.add(spot_of(root, (name,)), (name,), "needs `certificate` where it has `key` or `client_ca`")
-    return replace(config, **listening, upstreams=upstreams, json_guard=replace(config.json_guard, schemas=schemas))
+    shared = _named(config.shared, ("ca_file",), ("shared",), root, folder, problems)
+    guard = replace(config.json_guard, schemas=schemas)
+    return replace(config, **listening, upstreams=upstreams, json_guard=guard, shared=shared)
 
 
 _CERTIFICATES = ("ca_file", "client_cert")
 _TLS = ("certificate", "key", "client_ca")
-S = TypeVar("S", "Upstream", "Tls")
+S = TypeVar("S", "Upstream", "Tls", "Shared")
 
 
 def _named(section: S, keys: tuple[str, ...], path: Path, root: Node, folder: File, problems: Problems) -> S:

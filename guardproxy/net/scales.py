@@ -4,7 +4,8 @@ Here belong these processes: at most `PLACES`, started when one is needed, ended
 while, and killed where a question takes too much time or memory.  What is asked is bytes, and so is the answer
 (`openai.weighing`); the far side is `net.weigher`.
 
-A question costs a fifth of a millisecond beside its work; the first one 140 ms and a process of 25 MB, until it is idle.
+A question costs a fifth of a millisecond beside its work; the first one 140 ms and a process of 25 MB, until it is
+idle.
 """
 
 from __future__ import annotations

@@ -126,6 +126,8 @@ def test_a_shared_store_needs_a_secret():
     with pytest.raises(Invalid, match=r"shared.url: needs `secret`"):
         loads("shared: {url: redis://h}", env={})
     loads("shared: {url: rediss+cluster://h:1, secret: s}", env={})
+    with pytest.raises(Invalid, match=r"shared.ca_file: there is no file"):
+        loads("shared: {url: rediss://h, secret: s, ca_file: none.pem}", env={})
 
 
 def test_one_mistake_is_not_reported_as_another():
