@@ -19,7 +19,7 @@ async def test_a_model_that_queues_is_noticed_while_calls_wait(make):
     """vLLM queues without bound: its circuit opens for slowness before any of the waiting calls has ended."""
     slow = with_circuit(slow_first_token=0.2, slow_threshold=0.5, timeout=60)
     stand = await make({**slow, "timeouts": {"first_token": 20, "total": 20}})
-    stand.sims["llama"].faults = "latency=1.5"
+    stand.sims["llama"].faults = "latency=3"
     waiting = [asyncio.ensure_future(stand.chat(f"call {number}", stream=True)) for number in range(2)]
 
     async def opened():

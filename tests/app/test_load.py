@@ -16,11 +16,12 @@ SMALL: dict[str, Any] = {
 async def test_a_burst_is_moved_then_waits(make):
     """What a model has no place for goes to the mode below; who may not go there waits for a place, and gets one."""
     stand = await make(SMALL)
-    stand.sims["llama"].faults = "latency=0.5"
+    stand.sims["llama"].faults = "latency=2"
     moved = await asyncio.gather(*(stand.chat(f"call {number}", model="creative") for number in range(4)))
     assert {answer.status for answer in moved} == {200}
     modes = sorted(answer.headers["X-Guardproxy-Mode"] for answer in moved)
     assert modes == ["balanced; from=creative; reason=overloaded"] * 2 + ["creative"] * 2
+    stand.sims["llama"].faults = "latency=0.3"
     waited = await asyncio.gather(*(stand.chat(f"strict {number}", headers=NEVER) for number in range(4)))
     assert {answer.status for answer in waited} == {200}
     assert (await stand.state())["guards"]["load"]["llama"]["taken"] == 0
@@ -29,7 +30,7 @@ async def test_a_burst_is_moved_then_waits(make):
 async def test_a_line_has_an_end(make):
     """Who finds the line full hears so at once, and that trying again may help."""
     stand = await make(SMALL)
-    stand.sims["llama"].faults = "latency=1"
+    stand.sims["llama"].faults = "latency=1.5"
     calls = [asyncio.ensure_future(stand.chat(f"call {number}", headers=NEVER)) for number in range(4)]
 
     async def full():
@@ -47,7 +48,7 @@ async def test_a_line_has_an_end(make):
 async def test_who_leaves_the_line_gives_his_place_back(make):
     """A caller who hangs up while he waits takes no place; nothing leaks."""
     stand = await make(SMALL)
-    stand.sims["llama"].faults = "latency=0.6"
+    stand.sims["llama"].faults = "latency=1.5"
     calls = [asyncio.ensure_future(stand.chat(f"call {number}", headers=NEVER)) for number in range(4)]
 
     async def full():
@@ -68,7 +69,7 @@ async def test_who_leaves_the_line_gives_his_place_back(make):
 async def test_batch_work_waits_last(make):
     """`X-Guardproxy-Priority: batch` lets those in a hurry go first."""
     stand = await make({**SMALL, "load": {**SMALL["load"], "initial": 1, "ceiling": 1}})
-    stand.sims["llama"].faults = "latency=0.3"
+    stand.sims["llama"].faults = "latency=1"
     order = []
 
     async def call(name, **headers):
