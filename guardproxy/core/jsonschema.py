@@ -50,6 +50,9 @@ _DRAFTS: Final[dict[str, type[engine.Validator]]] = {
     "json-schema.org/draft/2020-12/schema": engine.Draft202012Validator,
 }
 
+_LATEST: Final = "json-schema.org/schema"
+"""Names whatever draft is the latest."""
+
 _LATER: Final = {
     engine.Draft4Validator: (
         "uuid duration iri iri-reference idn-hostname idn-email uri-reference uri-template"
@@ -104,7 +107,7 @@ class Validator:
 
 
 def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
-    """Make a `Validator` of *schema* (draft by ``$schema``, 2020-12 where that names none or something else).
+    """Make a `Validator` of *schema* (draft by ``$schema``, else 2020-12).
 
     Raises `InvalidSchema` where it is no schema, refers to anything outside itself, or is too deep.
     """
@@ -114,7 +117,7 @@ def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used 
     draft = _draft(schema)
     build = _builder(draft)
     if isinstance(schema, dict) and draft is engine.Draft202012Validator and "$schema" in schema:
-        # what is named there may be any address, and would be looked for: what it names has just been decided
+        # which draft it is has been decided; by the name of the latest the engine would have to look for it
         schema = {name: value for name, value in schema.items() if name != "$schema"}
     try:
         try:
@@ -146,8 +149,8 @@ def _draft(schema: dict[str, Any] | bool) -> type[engine.Validator]:
         return engine.Draft202012Validator
     name = schema["$schema"]
     bare = name.strip().removesuffix("#").partition("://")[2] if isinstance(name, str) else ""
-    found = _DRAFTS.get(bare.removeprefix("www."))
-    if found is None and (not isinstance(name, str) or bare.startswith("json-schema.org/draft")):
+    found = _DRAFTS.get(bare)
+    if found is None and bare != _LATEST:
         raise InvalidSchema(
             "/$schema", f"unknown draft {_short(repr(name))}; known are drafts 4, 6, 7, 2019-09, 2020-12"
         )
