@@ -40,7 +40,7 @@ class Identity:
         self.vary = frozenset(name.lower().encode() for name in vary)
         self._places = dict(places or {})
         self._others: set[bytes] = set()
-        self._made: tuple[tuple[bytes, bytes], bytes] = (b"", b""), b""
+        self._made = _UNMADE
         """Body and circumstances of the last call whose key was made, and the key."""
         self._young: dict[tuple[bytes, bytes], bytes] = {}
         self._seen: dict[tuple[bytes, bytes], bytes] = {}
@@ -79,6 +79,7 @@ class Identity:
         asked, made = self._made
         if made is not key or len(asked[0]) > SMALL:
             return
+        self._made = _UNMADE  # once is enough
         self._young[asked] = key
         self._size += len(asked[0]) + len(asked[1]) + _EACH
         if self._size > REMEMBERED:
@@ -96,6 +97,7 @@ class Identity:
                 others.add(name)
 
 
+_UNMADE: tuple[tuple[bytes, bytes], bytes] = (b"", b""), b""
 _MODEL = frozenset(("model",))
 """What the caller wrote there is replaced by the model id that the target serves, which is in the key."""
 _NONE = frozenset[str]()

@@ -257,3 +257,13 @@ def test_what_is_remembered_is_bounded():
         make(replace(CALL, headers=[(b"X-%d" % seed, b"")]), TARGET)
     assert sum(len(which[0]) for which in {**make._young, **make._seen}) < 2 * identity.REMEMBERED
     assert len(make._others) == identity._NAMES
+
+
+def test_what_is_of_use_again_and_again_is_remembered_once():
+    """However often one answer is shown, it does not push the others out."""
+    make = Identity(VARY)
+    first = make(_call(), TARGET)
+    for _ in range(3):
+        make.remember(make(_call(), TARGET))
+    assert (make._size, len(make._young)) == (len(BODY) + len(next(iter(make._young))[1]) + identity._EACH, 1)
+    assert make(_call(), TARGET) == first
