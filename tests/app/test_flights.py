@@ -51,7 +51,7 @@ class Reader:
 async def test_one_question_one_answer(make):
     """Twenty callers at once: the model is asked once, all are answered the same, and each call is counted."""
     stand = await make(PATIENT)
-    stand.sims["llama"].faults = "latency=0.3"
+    stand.sims["llama"].faults = "latency=1"
     answers = await asyncio.gather(*(stand.chat(headers={"X-Request-Id": f"r{n}"}) for n in range(20)))
     assert stand.asked("llama") == 1
     assert {answer.body for answer in answers} == {answers[0].body}
@@ -64,6 +64,24 @@ async def test_one_question_one_answer(make):
     assert metrics['guardproxy_requests_total{source="cache",status="2xx"}'] == 19
     await stand.until(stand.at_rest)
     assert (await stand.chat()).headers["Cache-Status"].startswith("guardproxy; hit")
+
+
+async def test_a_crowd(make):
+    """Three hundred connections with the same question: one call, and everybody has the whole answer."""
+    stand = await make(PATIENT)
+    stand.sims["llama"].faults = "latency=2"
+    host, _, port = stand.app.removeprefix("http://").partition(":")
+    lines = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+    for _, writer in lines:
+        writer.write(request(asking()))
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(reader.read(-1) for reader, _ in lines))
+    for _, writer in lines:
+        writer.transport.abort()
+    assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert len({answer.partition(b"\r\n\r\n")[2] for answer in answers}) == 1
+    assert sum(b"collapsed" in answer for answer in answers) > 100  # whoever came after the answer found it kept
+    assert stand.asked("llama") == 1
 
 
 async def test_a_stream_is_joined_in_its_middle(make):
@@ -167,7 +185,7 @@ async def test_a_listener_leaves_and_nobody_notices(make):
 async def test_a_failed_leader_has_one_heir(make):
     """Ten callers, the first attempt fails: a second one is made, not nine, and all but the first are answered."""
     stand = await make(PATIENT)
-    stand.sims["llama"].faults = "latency=0.3,status=500,times=1"
+    stand.sims["llama"].faults = "latency=1,status=500,times=1"
     never = {"X-Guardproxy-Downshift": "never"}
     answers = await asyncio.gather(*(stand.chat(headers=never) for _ in range(10)))
     assert sorted(answer.status for answer in answers) == [200] * 9 + [500]
@@ -177,7 +195,7 @@ async def test_a_failed_leader_has_one_heir(make):
 async def test_an_outage_is_asked_twice_and_told_to_all(make):
     """Where the second try fails too, nobody else tries."""
     stand = await make({**PATIENT, "circuit_breaker": {"enabled": False}})
-    stand.sims["llama"].faults = "latency=0.3,status=500"
+    stand.sims["llama"].faults = "latency=1,status=500"
     never = {"X-Guardproxy-Downshift": "never"}
     answers = await asyncio.gather(*(stand.chat(headers=never) for _ in range(10)))
     assert [answer.status for answer in answers] == [500] * 10
