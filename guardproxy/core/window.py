@@ -19,7 +19,7 @@ class Window:
     Cost and memory do not depend on how many marks are made.
     """
 
-    __slots__ = ("_bad", "_slice", "_slow", "_step", "_total", "bad", "slow", "total")
+    __slots__ = ("_bad", "_edge", "_index", "_slice", "_slow", "_step", "_total", "bad", "slow", "total")
 
     def __init__(self, seconds: float) -> None:
         self._step = seconds / SLICES
@@ -30,7 +30,9 @@ class Window:
         self._total = [0] * SLICES
         self._bad = [0] * SLICES
         self._slow = [0] * SLICES
-        self._slice = 0
+        self._slice = self._index = 0
+        self._edge = self._step
+        """When the present slice ends."""
         self.total = 0
         """Attempts within the window as it last slid."""
         self.bad = 0
@@ -38,19 +40,19 @@ class Window:
 
     def attempt(self, now: float) -> None:
         """Count an attempt at time *now*; one that is older than the newest is counted as of then."""
-        if int(now / self._step) > self._slice:
+        if now >= self._edge:
             self.slide(now)
-        self._total[self._slice % SLICES] += 1
+        self._total[self._index] += 1
         self.total += 1
 
     def mark_bad(self) -> None:
         """An attempt that has been counted was bad; it is marked as of the last slide."""
-        self._bad[self._slice % SLICES] += 1
+        self._bad[self._index] += 1
         self.bad += 1
 
     def mark_slow(self) -> None:
         """An attempt that has been counted was slow; it is marked as of the last slide."""
-        self._slow[self._slice % SLICES] += 1
+        self._slow[self._index] += 1
         self.slow += 1
 
     def slide(self, now: float) -> None:
@@ -65,7 +67,7 @@ class Window:
             self.bad -= self._bad[index]
             self.slow -= self._slow[index]
             self._total[index] = self._bad[index] = self._slow[index] = 0
-        self._slice = current
+        self._slice, self._index, self._edge = current, current % SLICES, (current + 1) * self._step
 
     def __repr__(self) -> str:
         return f"<Window {self.total} attempts, {self.bad} bad, {self.slow} slow>"

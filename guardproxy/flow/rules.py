@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _NOBODY: frozenset[str] = frozenset()
+_SUCCESS = Kind.SUCCESS
 _PASSED = object()
 """In the place of a token: this gate was not asked, or not heeded, and is told nothing of the outcome."""
 
@@ -177,7 +178,7 @@ class Rules:
         Who gave None for a token wants to hear of trouble only.
         """
         news: list[News] = []
-        well = outcome is not None and outcome.kind is Kind.SUCCESS
+        well = outcome is not None and outcome.kind is _SUCCESS
         for observe, token in zip(self._observers, tokens, strict=True):
             if (token is None and well) or token is _PASSED:
                 continue

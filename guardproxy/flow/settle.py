@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from guardproxy.flow.rules import Rules
 
 
+_IGNORED = Kind.IGNORED
+
+
 def settle(
     rules: Rules,
     record: Record,
@@ -25,7 +28,7 @@ def settle(
     gone: str = "gone",
 ) -> None:
     """Settle the attempt at *target* that *started* then; *gone* is how it is called where nobody waited for it."""
-    attempt = Attempt(target.upstream, target.model, gone, Kind.IGNORED, started, now - started)
+    attempt = Attempt(target.upstream, target.model, gone, _IGNORED, started, now - started)
     if outcome is not None:
         attempt.label, attempt.kind = outcome.label, outcome.kind
         attempt.first = outcome.first - started if outcome.first else None

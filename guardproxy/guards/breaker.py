@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SLOW", "SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective"]
 
+_CLOSED, _SUCCESS = State.CLOSED, Kind.SUCCESS  # looked up on every call
 SLOW = "slow"
 """The reason of a circuit that opened because its model takes too long to begin."""
 
@@ -116,7 +117,7 @@ class Breaker(Guard):
     def permit(self, target: Target, now: float) -> Permit | Refusal:
         """A token, or the refusal of an open circuit."""
         circuit = self.circuits[target.upstream]
-        return circuit.permit(now) if circuit.state is State.CLOSED else self.ask(target.upstream, now)
+        return circuit.permit(now) if circuit.state is _CLOSED else self.ask(target.upstream, now)
 
     def ask(self, upstream: str, now: float) -> Permit | Refusal:
         """Ask to make an attempt, be it a call's or a health check."""
@@ -132,8 +133,8 @@ class Breaker(Guard):
         """The outcome moves the circuit."""
         if outcome is None:
             return self.tell(target.upstream, token, None, now)
-        if outcome.kind is Kind.SUCCESS:
-            old = self.circuits[target.upstream].observe(token, Kind.SUCCESS, now)
+        if outcome.kind is _SUCCESS:
+            old = self.circuits[target.upstream].observe(token, _SUCCESS, now)
             return () if old is None and not self._unsaid else self._told(target.upstream, old, now, outcome.label)
         floor = (outcome.retry_after or 0.0) if type(outcome) is not Relayed and outcome.kind is Kind.FAILURE else 0.0
         return self.tell(target.upstream, token, outcome.kind, now, outcome, floor)

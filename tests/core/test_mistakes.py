@@ -59,10 +59,10 @@ MISTAKES = [
         "results of the closed state count as probes (resilience4j)",
         "        if permit.generation != self.generation:\n"
         "            return None\n"
-        "        if self.state is State.CLOSED and kind",
+        "        if self.state is _CLOSED and kind",
         "        if self.state is State.HALF_OPEN and permit not in self._probes:\n"
         "            self._probes.append(permit)\n"
-        "        if self.state is State.CLOSED and kind",
+        "        if self.state is _CLOSED and kind",
         (suite.test_results_of_the_closed_state_are_no_probes,),
     ),
     Mistake(
