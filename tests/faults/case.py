@@ -186,6 +186,11 @@ def _well(*, stream: bool) -> Play:
     return says(events(*WELL_EVENTS), then="keep") if stream else well
 
 
+def one_each(made: Sequence[Case]) -> list[Case]:
+    """Of every row the first case, streamed and not: what is done after a fault does not depend on its bytes."""
+    return list({(case.row, case.stream, case.breaker, case.again): case for case in reversed(made)}.values())[::-1]
+
+
 def cases(*made: Case) -> pytest.MarkDecorator:
     """Parametrize a test with *made*, each marked with its row."""
     return pytest.mark.parametrize(

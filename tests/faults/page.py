@@ -38,7 +38,7 @@ holds it to both.
 """
 
 
-class _Marks:
+class Marks:
     """Collects which tests carry which rows."""
 
     def __init__(self) -> None:
@@ -47,6 +47,8 @@ class _Marks:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
+            if PAGE.parents[1] / "tests" / "faults" not in item.path.parents:
+                continue
             for mark in item.iter_markers("row"):
                 for row in mark.args:
                     name = getattr(item, "originalname", None) or item.name
@@ -54,9 +56,9 @@ class _Marks:
                     self.gaps[row].update(gap.kwargs["reason"] for gap in item.iter_markers("xfail"))
 
 
-def marks() -> _Marks:
+def marks() -> Marks:
     """Read the marks of all tests, running none."""
-    found = _Marks()
+    found = Marks()
     root = PAGE.parents[1]
     output, sys.stdout = sys.stdout, sys.stderr
     try:
@@ -78,7 +80,7 @@ def marks() -> _Marks:
     return found
 
 
-def page(found: _Marks) -> str:
+def page(found: Marks) -> str:
     """Write the page."""
     lines, decisions = [], []
     for number, row in ROWS.items():

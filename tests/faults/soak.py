@@ -232,12 +232,14 @@ async def at_rest(run: Program) -> int:
 
 def main(minutes: float) -> int:
     """Run it, and write down what came of it."""
+    from tests.faults import overload  # noqa: PLC0415 -- as below
     from tests.faults.soak_page import picture, words  # noqa: PLC0415 -- only where it is written down
 
     soaked = uvloop.run(soak(minutes, 500))
     (DOCS / "soak.svg").write_text(picture(soaked))
-    (DOCS / "soak.md").write_text(words(soaked, minutes))
-    sys.stdout.write(words(soaked, minutes))
+    text = words(soaked, minutes) + overload.words(uvloop.run(overload.measure()))
+    (DOCS / "soak.md").write_text(text)
+    sys.stdout.write(text)
     for wrong in soaked.wrong[:5]:
         sys.stderr.write(wrong + "\n")
     return 1 if soaked.wrong or soaked.left_files > 3 else 0

@@ -177,7 +177,7 @@ async def test_killed_under_load_and_started_again(tmp_path):
     """A process that is killed leaves nothing that its successor trips over: the same ports, a fresh start."""
     async with program(tmp_path) as run:
         listen, admin = run.app, run.admin
-        for _ in range(3):
+        for _ in range(2):
             stop = asyncio.Event()
             answered: list[bool] = []
 

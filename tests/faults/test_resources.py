@@ -137,7 +137,7 @@ async def test_memory_runs_short(tmp_path):
         await run.start()
         run.llama.play = says(whole(completion("x" * MIB)), then="keep")
         statuses, most = [], 0
-        for number in range(160):
+        for number in range(120):
             statuses.append((await run.ask(asking(str(number)), NEVER)).status)
             most = max(most, run.rss())
             if number % 40 == 39:

@@ -9,7 +9,7 @@ from tests.faults.soak import soak
 
 @pytest.mark.timeout(180)
 async def test_a_short_soak():
-    soaked = await soak(0.12, 60)
+    soaked = await soak(0.09, 40)
     assert not soaked.wrong, soaked.wrong[0]
     assert soaked.seen.ends["answered"] > 100
     assert soaked.reloads >= 1

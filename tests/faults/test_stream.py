@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from tests.faults.case import Case, Sees, cases
+from tests.faults.case import Case, Sees, cases, one_each
 from tests.faults.trial import says
 from tests.faults.wire import (
     DONE,
@@ -188,7 +188,7 @@ async def test_alone(case):
     await case.alone()
 
 
-@cases(*(case for case in (*STREAMS, *BODIES) if case.breaker == "F"))
+@cases(*one_each([case for case in (*STREAMS, *BODIES) if case.breaker == "F"]))
 async def test_beside_one_that_is_well(case):
     await case.beside()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.case import Case, Sees, cases
+from tests.faults.case import Case, Sees, cases, one_each
 from tests.faults.trial import says
 from tests.faults.wire import (
     DONE,
@@ -236,11 +236,11 @@ async def test_alone(case):
     await case.alone()
 
 
-@cases(*BEFORE)
+@cases(*one_each(BEFORE))
 async def test_beside_one_that_is_well(case):
     await case.beside()
 
 
-@cases(*(case for case in BEFORE if case.play is not None))
+@cases(*one_each([case for case in BEFORE if case.play is not None]))
 async def test_once_more(case):
     await case.once_more()
