@@ -33,6 +33,8 @@ EVERY = 1.0
 """Seconds between two looks."""
 WATCHERS = 16
 """People who may watch at once: each costs less than a tenth of a millisecond a second, and a little for each call."""
+GATES = ("throttle", "load")
+"""Guards that may hold calls to an upstream back, besides its circuit."""
 EVENTS, CALLS = 50, 100
 """What of the past a page is shown that has just been opened, and how much it is shown at once."""
 
@@ -98,6 +100,7 @@ class Watch:
         health = house.health.state(now)
         models: dict[str, Any] = {}
         circuits = {} if breaker is None else breaker.state(now)
+        gates = {guard.name: guard.state(now) for guard in house.rules.guards if guard.name in GATES}
         for name, upstream in house.upstreams.items():
             circuit = circuits.get(name)
             models[name] = {
@@ -105,6 +108,7 @@ class Watch:
                 "health": health[name],
                 "circuit": None if circuit is None else {k: v for k, v in circuit.items() if k != "settings"},
                 "connections": {"open": upstream.open, "idle": upstream.idle, "waiting": upstream.waiting},
+                "gates": {gate: state[name] for gate, state in gates.items() if name in state},
                 "budget": house.rules.budgets[name].left(now),
                 "first": numbers["first"][name],
             }

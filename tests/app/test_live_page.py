@@ -253,6 +253,16 @@ async def test_who_watches_sees_what_has_happened(stand):
     await stand.until(lambda: stand.proxy.sinks.watchers == 0)
 
 
+async def test_who_is_held_back_is_seen(make):
+    """A limit of calls at once, and an upstream that has asked to be left alone."""
+    stand = await make({"load": {"enabled": True, "initial": 7}})
+    await stand.chat(headers={**NEVER, "X-Simulate": "status=429,retry-after=30"})
+    gates = (await stream_of(stand))["models"]["llama"]["gates"]
+    assert 1 < gates["load"]["limit"] <= 7
+    assert gates["throttle"]["due_in"] > 1
+    assert "throttle" not in (await stream_of(stand))["models"]["qwen"]["gates"]
+
+
 async def test_watchers_are_bounded(stand):
     stand.proxy.sinks.watchers = 16
     answer = await stand.get("/guard/live")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -233,3 +235,15 @@ async def test_tokens(stand):
     await stand.chat()
     assert await stand.metric('guardproxy_tokens_saved_total{model="llama"}') == usage["total_tokens"]
     assert await stand.metric('guardproxy_tokens_total{direction="out",model="llama"}') == usage["completion_tokens"]
+
+
+@pytest.mark.needs("promtool")
+async def test_promtool_has_nothing_to_say(stand):
+    """Of the metrics of a proxy that has done something, too."""
+    for stream in (False, True, False):
+        await stand.chat("again", stream=stream, model="fast")
+    text = (await stand.get("/metrics")).body
+    checked = await asyncio.to_thread(
+        subprocess.run, ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

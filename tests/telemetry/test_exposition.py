@@ -224,3 +224,11 @@ def test_names_may_be_in_any_script():
     _, text = exposition(registry, "")
     models = {sample.labels.get("model") for family in parse_plain(text.decode()) for sample in family.samples}
     assert odd in models
+
+
+@pytest.mark.parametrize("accept", ["", PROMETHEUS_3])
+def test_ten_upstreams_fit_into_200_kb(accept):
+    """A scrape is small: labels are few, and none is a caller's to choose."""
+    names = [f"upstream-number-{number}" for number in range(10)]
+    registry = registry_of(Metrics(names, MODES), Readings(lambda: Gauges(upstreams=names)))
+    assert len(exposition(registry, accept)[1]) < 200_000

@@ -98,6 +98,9 @@ function models(now) {
     fact(at, "failure rate", circuit ? share(circuit.failure_rate) + " of " + circuit.attempts : "–");
     fact(at, "last check", told.health.checked == null ? "–" : span(told.health.checked) + " ago, " + told.health.latency_ms + " ms" + (told.health.reason ? ", " + words(told.health.reason) : ""));
     fact(at, "connections", told.connections.open + " open, " + told.connections.idle + " idle" + (told.connections.waiting ? ", " + told.connections.waiting + " wait" : ""));
+    const gates = told.gates;
+    fact(at, "calls at once", gates.load ? gates.load.taken + " of " + Math.floor(gates.load.limit) + (gates.load.queue ? ", " + gates.load.queue + " wait" : "") : "no limit");
+    fact(at, "held back", gates.throttle ? words(gates.throttle.reason) + ", " + span(gates.throttle.due_in) : "no");
     fact(at, "retry budget", String(Math.floor(told.budget)));
     const before = then && then.models[name] ? then.models[name].first : null;
     const plot = plots[name] ||= [[], []];
