@@ -285,5 +285,7 @@ class Reply:
     """The code of the error envelope in it, or nothing."""
     keepable: bool = False
     """Whether it is a whole answer that ended of itself, and so may be shown again."""
+    cut: bool = False
+    """Whether it is whole, but ended at its length or by a filter: shown again only where that is wanted."""
     block: bytes = b""
     """The status line and header fields as one ready block, where they were prepared before."""

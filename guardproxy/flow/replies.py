@@ -28,7 +28,9 @@ def accepted(call: Call, answer: Answer, record: Record) -> Reply:
         events = call.stream
     record.usage = None if dialect is None else dialect.usage(answer.doc)
     headers = downward(answer.headers)
-    return Reply(answer.status, answer.body, headers, source="upstream", events=events, keepable=answer.keepable)
+    reply = Reply(answer.status, answer.body, headers, source="upstream", events=events, keepable=answer.keepable)
+    reply.cut = not answer.keepable
+    return reply
 
 
 def sent(outcome: Relayed, record: Record) -> Reply:
@@ -36,5 +38,8 @@ def sent(outcome: Relayed, record: Record) -> Reply:
     record.usage = outcome.usage
     body = outcome.body
     keepable = outcome.keepable and body is not None
-    headers = downward(outcome.headers) if keepable else []
-    return Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
+    cut = outcome.complete and body is not None and not keepable
+    headers = downward(outcome.headers) if keepable or cut else []
+    reply = Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
+    reply.cut = cut
+    return reply

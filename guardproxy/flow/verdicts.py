@@ -56,4 +56,4 @@ def note(verdict: Verdict | None, reply: Reply, record: Record) -> None:
     if verdict.flawed:
         record.parse_failures.append(record.attempts[-1].upstream)
     if verdict.note is not None or verdict.answer is not None:
-        reply.keepable = False
+        reply.keepable = reply.cut = False

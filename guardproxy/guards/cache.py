@@ -66,17 +66,12 @@ class Settings:
     """Who leaves when it is full."""
     when: Literal["always", "deterministic"] = "always"
     """``deterministic``: only calls with temperature 0 or a seed are kept."""
-    vary: tuple[str, ...] = (
-        "authorization",
-        "x-api-key",
-        "api-key",
-        "openai-organization",
-        "openai-project",
-        "cookie",
-    )
+    vary: tuple[str, ...] = ("authorization", "x-api-key", "api-key", "openai-organization", "openai-project", "cookie")
     """Request header fields that tell tenants apart: a difference in any of them is another entry."""
     single_flight: bool = True
     """Whether the same call, made again while it is on its way, waits for the one answer instead of asking too."""
+    keep_cut: bool = False
+    """Whether answers are kept, too, that ended at their length or by a filter instead of by themselves."""
     export: bool = False
     """Whether operators may take out what is kept, all tenants' answers, and put it in again (``guardproxy cache``)."""
     stale_while_revalidate_seconds: Seconds = Seconds(0)
@@ -163,9 +158,9 @@ class Cache(Guard):
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
-        target = record.target
-        late = record.started <= self._purged  # asked before all was to be forgotten: it may be what was meant
-        if not call.key or not reply.keepable or reply.status != 200 or target is None or late:
+        target, late = record.target, record.started <= self._purged  # late: it may be what was to be forgotten
+        whole = reply.keepable or (reply.cut and self.settings.keep_cut)
+        if not call.key or not whole or reply.status != 200 or target is None or late:
             return
         key = call.key if target is call.targets[0] else self.key(call, target)
         value = keep(call, reply, target, record)

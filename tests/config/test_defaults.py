@@ -89,6 +89,7 @@ CONTRACT: dict[str, object] = {
     "cache.ttl_seconds": 600,
     "cache.ttl_jitter": 0,
     "cache.export": False,
+    "cache.keep_cut": False,
     "cache.single_flight": True,
     "cache.cleanup_interval": 60,
     "cache.eviction_policy": "lru",

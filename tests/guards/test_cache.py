@@ -169,6 +169,27 @@ def test_what_is_not_kept(answer):
     assert (len(house.cache.entries), record.cache) == (0, "fwd=miss")
 
 
+def test_what_is_kept_where_it_is_told():
+    """With `keep_cut` what ended at its length or by a filter too; errors never, nor what broke off."""
+    house = House(keeps=Settings(keep_cut=True))
+    for number, finish in enumerate(("length", "content_filter")):
+        body = b'{"model":"creative","seed":%d}' % number
+        telling, record = house.begin(body)
+        play(telling, (ask("llama"), said(1.0, "cut", finish)))
+        assert record.cache == "fwd=miss; stored"
+        assert isinstance(admitted(house, body)[0], Reply)
+    stream = b'{"model":"creative","stream":true%b}'
+    headers = [(b"Content-Type", b"text/event-stream")]
+    for number, complete in enumerate((True, False)):
+        telling, record = house.begin(stream % (b',"seed":%d' % (number + 10)))
+        kind = Kind.SUCCESS if complete else Kind.FAILURE
+        play(telling, (ask("llama"), Relayed(2.0, 200, headers, kind, 1.0, complete, False, b"data: x\n\n")))
+        assert record.cache.endswith("stored") is complete
+    telling, record = house.begin(b'{"model":"creative","seed":9}')
+    play(telling, (ask("llama"), refused(1.0, 400)))
+    assert record.cache == "fwd=miss"
+
+
 def test_a_stream_that_was_relayed():
     """Kept where all of it came and all of it was held on to; shown as the stream that it was."""
     house = House()
