@@ -53,7 +53,7 @@ class Anthropic(Language):
 
     def finished(self, doc: Any) -> bool:
         """It stopped of itself."""
-        return doc.get("stop_reason") in message.ENDED
+        return message.ended(doc.get("stop_reason"))
 
     def scan(self, call: Call, watch: Watcher | None = None) -> Follow:
         """Read along until the message stops."""
@@ -214,7 +214,7 @@ class _Ends:
         if kind == "message_delta":
             self._count(event)
             delta = event.get("delta")
-            self._finished = isinstance(delta, dict) and delta.get("stop_reason") in message.ENDED
+            self._finished = isinstance(delta, dict) and message.ended(delta.get("stop_reason"))
             return Told(usage=self._usage)
         if kind == "message_stop":
             return Told(done=True, finished=self._finished, usage=self._usage)

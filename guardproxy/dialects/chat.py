@@ -46,7 +46,8 @@ class Chat(Family):
 
     def write(self, choice: dict[str, Any], text: str) -> dict[str, Any]:
         """The same choice, saying *text*."""
-        return {**choice, "message": {**choice["message"], "content": text}}
+        message = choice.get("message")
+        return {**choice, "message": {**(message if isinstance(message, dict) else {}), "content": text}}
 
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The functions that the model calls."""

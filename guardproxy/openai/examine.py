@@ -48,7 +48,10 @@ def finished(doc: Any) -> bool:
     """Whether every choice of the completion *doc* ended of itself."""
     choices = doc.get("choices") if isinstance(doc, dict) else None
     for choice in choices or ():  # loops here and below: a generator costs more than what it looks at
-        if not isinstance(choice, dict) or choice.get("finish_reason") not in ENDED:
+        if not isinstance(choice, dict):
+            return False
+        reason = choice.get("finish_reason")
+        if not isinstance(reason, str) or reason not in ENDED:
             return False
     return bool(choices)
 

@@ -16,7 +16,7 @@ from guardproxy.openai.strict import dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENDED = frozenset(("end_turn", "stop_sequence", "tool_use"))
+_ENDED = frozenset(("end_turn", "stop_sequence", "tool_use"))
 """Stop reasons that say that the model had said what it had to say."""
 _ERRORS = {
     400: "invalid_request_error",
@@ -33,6 +33,11 @@ _ERRORS = {
 }
 _GROWS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 """The deltas that add to a text of their block."""
+
+
+def ended(reason: Any) -> bool:
+    """Whether a stop reason says that the model had said what it had to say."""
+    return isinstance(reason, str) and reason in _ENDED
 
 
 def assemble(body: bytes) -> dict[str, Any] | None:
