@@ -37,6 +37,9 @@ class Condition(Enum):
     DROPPED = "dropped"
 
 
+_ALONE, _SHARED, _ADOPTED, _LANDED, _FAILED, _DROPPED = Condition  # looked up once, not with every call
+
+
 class Listener(Protocol):
     """Somebody who waits for the answer that another has asked for."""
 
@@ -55,7 +58,7 @@ class Flight:
         self.leader = leader
         """The book of the call that asked."""
         self._register = register
-        self.condition = Condition.ALONE
+        self.condition = _ALONE
         self.closed = False
         """Whether nobody can join any more, though it goes on for those who have."""
         self.listeners: dict[Any, None] = {}
@@ -71,8 +74,8 @@ class Flight:
     def join(self, listener: Listener) -> None:
         """Wait for what comes of it."""
         self.listeners[listener] = None
-        if self.condition is Condition.ALONE:
-            self.condition = Condition.SHARED
+        if self.condition is _ALONE:
+            self.condition = _SHARED
 
     def leave(self, listener: Listener) -> bool:
         """A listener waits no longer: whether nobody does, so that it can be hung up on."""
@@ -81,19 +84,19 @@ class Flight:
         del self.listeners[listener]
         if self.listeners:
             return False
-        if self.condition is Condition.SHARED:
-            self.condition = Condition.ALONE
-        elif self.condition is Condition.ADOPTED:
-            self._over(Condition.DROPPED)
+        if self.condition is _SHARED:
+            self.condition = _ALONE
+        elif self.condition is _ADOPTED:
+            self._over(_DROPPED)
             return True
         return False
 
     def leader_left(self) -> bool:
         """The leader waits no longer: whether nobody does, so that it can be hung up on."""
-        if self.condition is Condition.SHARED:
-            self.condition = Condition.ADOPTED
-        elif self.condition is Condition.ALONE:
-            self._over(Condition.DROPPED)
+        if self.condition is _SHARED:
+            self.condition = _ADOPTED
+        elif self.condition is _ALONE:
+            self._over(_DROPPED)
             return True
         return False
 
@@ -101,7 +104,7 @@ class Flight:
         """It is over: everybody is told, once."""
         if self.condition not in _LIVE:
             return
-        self._over(Condition.FAILED if reply is None else Condition.LANDED)
+        self._over(_FAILED if reply is None else _LANDED)
         if self.listeners:
             listeners, self.listeners = self.listeners, {}
             for listener in listeners:
@@ -143,4 +146,4 @@ class Flights:
         self._flights.clear()
 
 
-_LIVE = frozenset((Condition.ALONE, Condition.SHARED, Condition.ADOPTED))
+_LIVE = frozenset((_ALONE, _SHARED, _ADOPTED))

@@ -17,7 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from guardproxy.net.inlet import Body, Malformed, Request, Unreadable, locate, measure
 from guardproxy.net.intake import Intake
 from guardproxy.net.outlet import Outlet
-from guardproxy.net.patience import Phase
+from guardproxy.net.patience import BUSY, FRESH, HEAD, IDLE, LEAVING, STUCK
 from guardproxy.net.seam import Refused
 from guardproxy.net.turnaway import TurnedAway
 
@@ -75,13 +75,13 @@ class Caller(Intake):
             transport.set_protocol(refusal)
             refusal.connection_made(transport)
             return
-        self.rest(Phase.FRESH, front.settings.header_timeout)
+        self.rest(FRESH, front.settings.header_timeout)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell everybody who waits for this caller; a handler whose answer is complete may finish in peace."""
         self.front.leave(self, self._host)
-        self.phase, self.deaf = Phase.LEAVING, True
+        self.phase, self.deaf = LEAVING, True
         self.stop_timer()
         for stream in (self.incoming, self._serving):
             if not stream.is_eof():
@@ -105,7 +105,7 @@ class Caller(Intake):
         """Go on: the caller has read."""
         super().resume_writing()
         self._relieve()
-        if self.phase is Phase.STUCK and self._outlet is None and self._settle():
+        if self.phase is STUCK and self._outlet is None and self._settle():
             self._take_turns()
 
     # -- what an outlet asks
@@ -144,7 +144,7 @@ class Caller(Intake):
 
     def ready(self) -> None:
         """Serve what stands in the queue, unless somebody is being served, or has not read his answer yet."""
-        if self._outlet is None and not self._turning and self.phase is not Phase.STUCK:
+        if self._outlet is None and not self._turning and self.phase is not STUCK:
             self._take_turns()
 
     def _take_turns(self) -> None:
@@ -228,7 +228,7 @@ class Caller(Intake):
         if self.transport is None or self.transport.is_closing():
             return False
         if self.writing_paused:
-            self.watch(Phase.STUCK, self.front.settings.keepalive)
+            self.watch(STUCK, self.front.settings.keepalive)
             return False
         return self._settle()
 
@@ -236,12 +236,12 @@ class Caller(Intake):
         """Wait for the next request, or part; return whether there may be one."""
         settings = self.front.settings
         if self.partial:
-            self.rest(Phase.HEAD, settings.header_timeout)
+            self.rest(HEAD, settings.header_timeout)
         elif self.front.draining and not self.queue and not (self.front.gentle and self.local):
             self._part()
             return False
         else:
-            self.rest(Phase.IDLE, settings.keepalive)
+            self.rest(IDLE, settings.keepalive)
         return True
 
     def _part(self) -> None:
@@ -271,9 +271,9 @@ class Caller(Intake):
 
     def dismiss(self) -> bool:
         """Close it unless it is being answered; return whether it is."""
-        if self.phase is Phase.LEAVING:
+        if self.phase is LEAVING:
             return False
-        if self.queue or self.phase in (Phase.BUSY, Phase.STUCK):
+        if self.queue or self.phase in (BUSY, STUCK):
             return True
         self.hang_up()
         return False

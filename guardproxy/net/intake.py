@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, BadStatusLine
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from guardproxy.net.inlet import Malformed
-from guardproxy.net.patience import Patient, Phase
+from guardproxy.net.patience import FRESH, HEAD, IDLE, Patient
 from guardproxy.net.seam import Refused
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class Intake(Patient):
         self.partial += len(data)
         if self.partial > settings.head_bytes:
             self.refuse_next(_too_large(settings.head_bytes))
-        elif self.phase in (Phase.FRESH, Phase.IDLE):
-            self.rest(Phase.HEAD, settings.header_timeout)
+        elif self.phase in (FRESH, IDLE):
+            self.rest(HEAD, settings.header_timeout)
 
     def _fault(self, refused: Refused) -> None:
         """Refuse what comes next; a fault in a body is told to its reader instead."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Over = Callable[[Outcome], None]
 
+_SUCCESS = Kind.SUCCESS  # looked up once, not with every stream
+
 
 class Relay:
     """What both have in common: where it goes, and waiting for a caller who reads slowly."""
@@ -171,7 +173,7 @@ class Events(Relay):
         self._scan.close()
         if self._scan.complete():
             self._flush()
-            return self._done(now, Kind.FAILURE if self._scan.broken else Kind.SUCCESS)
+            return self._done(now, Kind.FAILURE if self._scan.broken else _SUCCESS)
         if (error := self._scan.error) is not None:
             self._flush()  # the upstream has told the caller itself
             status = inner_status(error)
@@ -187,7 +189,7 @@ class Events(Relay):
         self._scan.close()
         if self._scan.complete() and self._scan.done:
             self._flush()  # all was said; how the line was hung up does not matter
-            return self._done(fault.at, Kind.SUCCESS)
+            return self._done(fault.at, _SUCCESS)
         if fault.code != "upstream_timeout":
             fault.code = "upstream_stream_interrupted"
         return self._interrupt(fault)
@@ -275,7 +277,7 @@ class Events(Relay):
         self._done(fault.at, fault.kind, complete=False)
 
     def _done(self, now: float, kind: Kind, *, complete: bool = True) -> None:
-        complete = complete and kind is Kind.SUCCESS
+        complete = complete and kind is _SUCCESS
         body = b"".join(self._parts) if self._kept and complete else None
         keepable = complete and self._scan.keepable()
         usage = self._scan.usage

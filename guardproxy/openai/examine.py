@@ -27,6 +27,7 @@ INFLATED = 64 << 20
 """Bytes that a compressed answer may become."""
 _BOMB = b"too large"
 """Stands for a body that was not unpacked to its end."""
+_SUCCESS = Kind.SUCCESS
 
 
 def examine(call: Call, answer: Answer, language: Language) -> Answer | Fault:
@@ -94,7 +95,7 @@ def _success(call: Call, answer: Answer, language: Language) -> Answer | Fault:
         answer.status,
         answer.headers,
         answer.body,
-        Kind.SUCCESS,
+        _SUCCESS,
         answer.first,
         doc,
         keepable=language.finished(doc) if scan is None else scan.keepable(),
