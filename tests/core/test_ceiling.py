@@ -165,3 +165,13 @@ def test_the_gravest_reason_is_named():
     assert ceiling.why("a") == "slow"
     ceiling.gets_well("a", "circuit", 0.0)
     assert ceiling.why("a") == "overloaded"
+
+
+def test_how_it_stands():
+    """Its repr says where, who holds it, and who is ill."""
+    ceiling = Ceiling(UPSTREAMS, SETTINGS)
+    assert repr(ceiling) == "<Ceiling 0, ill: nobody>"
+    ceiling.falls_ill("a", "load", "overloaded")
+    ceiling.falls_ill("b", "load", "overloaded")
+    ceiling.held = 1
+    assert repr(ceiling) == "<Ceiling 1 held, ill: a, b>"

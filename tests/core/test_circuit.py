@@ -500,3 +500,48 @@ def test_the_verdict_does_not_depend_on_the_rate(story, times):
             if one.generation == 2:
                 assert many.generation >= 2
                 return
+
+
+def test_twice_as_long_each_time():
+    """Doubled, not added to: 10, then at the most 20, 40, 80, 160."""
+    circuit = Circuit(Tuned(minimum_requests=1, timeout=10, max_timeout=10_000), dice=lambda: 1.0)
+    spans, now = [], 0.0
+    for _ in range(5):
+        circuit.observe(probe(circuit, now), Kind.FAILURE, now)
+        spans.append(circuit.until - now)
+        now = circuit.until
+    assert spans == [10.0, 20.0, 40.0, 80.0, 160.0]
+
+
+def test_a_probe_that_is_asked_to_wait():
+    """A probe that fails and names a time keeps the circuit open until then."""
+    circuit = opened(half_open_requests=1)
+    circuit.observe(probe(circuit, 10.0), Kind.FAILURE, 11.0, 100.0)
+    assert circuit.until == 111.0
+
+
+def test_it_opens_at_this_share_of_slow_ones():
+    """Four of five is 0.8: the fifth attempt opens it, were it the slow one or not needed any more."""
+    circuit = Circuit(Tuned())
+    circuit.observe(probe(circuit, 0.0), Kind.SUCCESS, 0.0)
+    left = [circuit.late(probe(circuit, 0.0), 30.0)[1] for _ in range(4)]
+    assert left == [None, None, None, State.CLOSED]
+
+
+def test_no_room_is_not_available():
+    """Whoever asks whether there is a probe to be had hears what he would get."""
+    circuit = opened(half_open_requests=1)
+    assert not circuit.available(9.9)
+    assert circuit.available(10.0)
+    probe(circuit, 10.0)
+    assert not circuit.available(11.0)
+    assert circuit.available(10.0 + 600.0)
+
+
+def test_how_it_stands():
+    """Its repr says the state, who holds it, what is counted and which probes are out."""
+    circuit = opened(half_open_requests=1)
+    probe(circuit, 10.0)
+    assert repr(circuit) == "<Circuit half_open, 0/0 bad, 1 probes out>"
+    circuit.hold(State.CLOSED, 10.0)
+    assert repr(circuit) == "<Circuit closed, held, 0/0 bad, 0 probes out>"

@@ -144,3 +144,27 @@ def test_what_lasts(asked, lasts):
     gate.hold(Kind.THROTTLED, 0.0, asked)
     assert gate.lasts(1.0) is lasts
     assert not gate.lasts(gate.until)
+
+
+def test_chance_adds_a_tenth():
+    """A fleet that was told the same time does not come back in one moment."""
+    gate = Gate(MOST, 0.0, lambda: 1.0)
+    assert (gate.reason, gate.room, gate.until) == ("throttled", 0, 0.0)
+    gate.hold(Kind.THROTTLED, 0.0, 20.0)
+    assert gate.until == 22.0
+    assert gate.lasts(1.0)
+    later = Gate(MOST, 100.0, lambda: 1.0)
+    later.hold(Kind.THROTTLED, 100.0, 5.0)
+    assert not later.lasts(101.0)
+
+
+def test_the_ramp_ends():
+    """Fifteen successes after the first it bears sixteen at once, and is over; each ramp has a number of its own."""
+    gate = Gate(MOST, 0.0, lambda: 0.0)
+    gate.hold(Kind.THROTTLED, 0.0, 5.0)
+    numbers = [gate.generation]
+    assert [gate.passed(ramped(gate, 5.0), Kind.SUCCESS) for _ in range(FULL - 1)] == [False] * (FULL - 2) + [True]
+    for _ in range(3):
+        gate.hold(Kind.THROTTLED, 5.0, 5.0, gate.generation)
+        numbers.append(gate.generation)
+    assert numbers == [1, 2, 3, 4]
