@@ -125,7 +125,8 @@ class _Pursuit:
                 if self.turned and type(outcome) is Answer and b"stream" in outcome.body:
                     self.unwatched = True  # it was us who wanted a stream: ask as the caller did
                     continue
-                return self._final(outcome)
+                helped = type(outcome) is Fault and not outcome.committed and outcome.status >= 500
+                return (self._rescued() if helped else None) or self._final(outcome)
             self.last = outcome
             if not (yield from self._another_try(outcome, target)):
                 break

@@ -10,10 +10,10 @@ from hypothesis import given
 
 from guardproxy.core.steps import Ask
 from guardproxy.core.terms import OURS, Terms
-from guardproxy.core.values import Call
+from guardproxy.core.values import Call, Kind
 from guardproxy.flow.terms import remaining, terms
 from guardproxy.guards import breaker
-from tests.flow.playbook import House, ask, broke, labels, play, said
+from tests.flow.playbook import GUARDED, House, ask, broke, labels, play, refused, said
 
 PYTHON = (("x-stainless-read-timeout", "600"), ("x-stainless-retry-count", "0"))
 """What openai-python sends with each call."""
@@ -108,3 +108,14 @@ def test_what_ate_the_deadline_is_not_tried_again():
     play(telling, (ask("llama"), broke(30.0, "upstream_timeout", status=504)), (ask("mistral"), said(31.0)))
     telling, _ = House(total=80.0, share=1.0, circuit=calm).begin(headers=never)
     play(telling, (ask("llama"), broke(30.0, "upstream_timeout", status=504)), (ask("llama"), said(31.0)))
+
+
+def test_who_is_in_a_hurry_gets_what_there_is():
+    """Where a caller's own time is up, something stale or declared is better for him than an error."""
+    telling, record = House(fallback={"x": 9}).begin(headers=(*GUARDED, ("X-Request-Timeout", "5")))
+    late = broke(4.75, "upstream_timeout", status=504, kind=Kind.IGNORED)
+    reply = play(telling, (ask("llama"), late))
+    assert (reply.status, reply.source) == (200, "fallback")
+    assert len(record.attempts) == 1
+    telling, _ = House(fallback={"x": 9}).begin(headers=GUARDED)
+    assert play(telling, (ask("llama"), refused(1.0, 400))).status == 400
