@@ -79,7 +79,12 @@ class Performer:
     async def ask(self, ask: Ask, record: Record) -> Outcome:
         """Put one call to one upstream for somebody who waits for the outcome: a health check."""
         came: asyncio.Future[Outcome] = self.roads.loop.create_future()
-        errand = Errand(ask, self.roads, record, came.set_result)
+
+        def over(outcome: Outcome) -> None:
+            if not came.done():  # whoever waited may have been told to stop in this very turn of the loop
+                came.set_result(outcome)
+
+        errand = Errand(ask, self.roads, record, over)
         try:
             return await came
         finally:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from guardproxy.core.values import Record
 from guardproxy.guards.health import Check
 from tests.faults.case import Case, Sees, cases
 from tests.faults.trial import NEVER, PROBE, Trial, left, says, well
@@ -204,3 +205,24 @@ async def test_throttled(case):
 @cases(*THROTTLES)
 async def test_throttled_beside_one_that_is_not(case):
     await case.beside()
+
+
+@pytest.mark.row(80)
+async def test_a_check_is_ended_as_its_answer_comes():
+    """Both in one turn of the loop: nothing breaks, and the connection is given back."""
+    async with Trial() as trial:
+        performer, prober, upstream = (
+            trial.proxy.house.performer,
+            trial.proxy.prober,
+            trial.proxy.house.upstreams["llama"],
+        )
+        trial.llama.raw.script = left  # it never answers itself
+        call = prober._question("llama", asyncio.get_running_loop().time())
+        check = asyncio.ensure_future(performer.ask(prober._rules.aim(call, call.targets[0]), Record(0.0)))
+        await trial.until(lambda: [one for one in upstream._pool.all if repr(one) == "<Connection waiting>"])
+        (busy,) = (one for one in upstream._pool.all if repr(one) == "<Connection waiting>")
+        check.cancel()
+        busy.data_received(whole(b"{}"))
+        with pytest.raises(asyncio.CancelledError):
+            await check
+        await trial.balanced()
