@@ -239,7 +239,7 @@ class Far:
                 await self._prove()
             elif self._claims and self.trust.well:
                 for claim in list(self._claims.values()):
-                    with contextlib.suppress(Unreachable, TimeoutError):
+                    with contextlib.suppress(Exception):  # the claim ends by itself
                         async with asyncio.timeout(LATE):
                             await self._store.renew(*claim, LEASE)
             await asyncio.sleep(BEAT)
@@ -251,7 +251,7 @@ class Far:
                 await self._store.ping()
             async with asyncio.timeout(self._patience):
                 await self._store.ping()
-        except (Unreachable, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
             self._failed(error)
             return
         if self.trust.proven():
@@ -260,7 +260,7 @@ class Far:
     async def _listen(self) -> None:
         """Hear what other proxies say, for ever; what is missed meanwhile is found by the counts of purges."""
         while True:
-            with contextlib.suppress(Unreachable):
+            with contextlib.suppress(Exception):  # whatever it is, it is tried again
                 await self._store.listen(self._channel, lambda: self._start(self._look()), self._heard)
             await asyncio.sleep(BEAT)
 
