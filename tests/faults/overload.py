@@ -221,6 +221,7 @@ def words(it: Measured, resting: Idle | None = None) -> str:
 
 {resting.count:,} connections over which nothing is asked take {resting.each / 1024:.1f} KiB each; a call among them
 takes {resting.among * 1e3:.2f} ms, without them {resting.alone * 1e3:.2f} ms.
+
 ## Ten times too much
 
 A model server that answers {SLOTS} calls at once, each in {SECONDS * 1000:.0f} ms, and queues the rest without bound;

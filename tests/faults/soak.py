@@ -26,7 +26,7 @@ from tests.faults.storm import CHANGES, JUDGED, Model, Seen, judge
 from tests.faults.wire import asking, request
 
 DOCS = Path(__file__).parents[2] / "docs"
-WARM = 0.3
+WARM = 0.5
 """The part of the time after which memory is expected to grow no more."""
 SETTINGS: dict[str, Any] = {
     "cache": {"max_size": 500, "ttl_seconds": 5},
