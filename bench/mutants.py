@@ -17,6 +17,7 @@ DOCUMENT = ROOT / "docs/mutants.md"
 RESULTS = ROOT / "mutants"
 SURVIVED = 0
 UNCOVERED = 33
+_HEAD = "| module | mutants tried | killed | survived | reached by no test | not tried yet | score |"
 
 
 class Row(NamedTuple):
@@ -29,29 +30,33 @@ class Row(NamedTuple):
     survived: int
     uncovered: int
     """That no test reaches."""
+    waiting: int
+    """That have not been tried: the run was interrupted."""
 
 
 def rows(results: Path) -> list[Row]:
     """What there is, by module."""
     found: list[Row] = []
     for path in sorted(results.glob("guardproxy/*/*.py.meta")):
-        codes = [code for code in json.loads(path.read_text())["exit_code_by_key"].values() if code is not None]
+        every = list(json.loads(path.read_text())["exit_code_by_key"].values())
+        codes = [code for code in every if code is not None]
         if codes:
             name = str(path.relative_to(results / "guardproxy")).removesuffix(".meta")
             survived, uncovered = codes.count(SURVIVED), codes.count(UNCOVERED)
-            found.append(Row(name, len(codes), len(codes) - survived - uncovered, survived, uncovered))
+            killed = len(codes) - survived - uncovered
+            found.append(Row(name, len(codes), killed, survived, uncovered, every.count(None)))
     return found
 
 
 def main() -> int:
     """Print the table and write it into the page."""
     found = rows(RESULTS)
-    lines = ["| module | mutants | killed | survived | reached by no test | score |", "|---|---|---|---|---|---|"]
-    tried, killed = sum(row.tried for row in found), sum(row.killed for row in found)
-    rest = sum(row.survived for row in found), sum(row.uncovered for row in found)
-    for row in [*found, Row("**all**", tried, killed, *rest)]:
+    lines = [_HEAD, "|---|---|---|---|---|---|---|"]
+    total = Row("**all**", *(sum(counts) for counts in zip(*(row[1:] for row in found), strict=True)))
+    for row in [*found, total]:
         share = f"{row.killed / row.tried:.1%}"
-        lines.append(f"| {row.name} | {row.tried:,} | {row.killed:,} | {row.survived} | {row.uncovered} | {share} |")
+        counts = f"{row.tried:,} | {row.killed:,} | {row.survived} | {row.uncovered} | {row.waiting}"
+        lines.append(f"| {row.name} | {counts} | {share} |")
     text = "\n".join([*lines, ""])
     print(text)
     DOCUMENT.write_text(table.replaced(DOCUMENT.read_text(), "mutants", text))
