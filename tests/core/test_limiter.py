@@ -194,3 +194,27 @@ def test_it_finds_what_a_model_bears(bears):
             limiter.ended(slot, Kind.SUCCESS, 0.2 if place < bears else 0.2 + rounds, now)
     settled = sent[-100:]
     assert bears * 0.7 <= sum(settled) / len(settled) <= bears * 1.6 + 2
+
+
+def test_the_line_gets_no_more_than_there_is():
+    """Those who wait are called to free places alone, and who is refused hears when to come again."""
+    limiter = Limiter(Tuned())
+    slots = filled(limiter, 7.0)
+    refusal = limiter.permit(7.0)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.until, refusal.line) == ("overloaded", 8.0, limiter.line)
+    tickets = [limiter.line.join(7.0, batch=False) for _ in range(3)]
+    limiter.serve(7.0)
+    assert limiter.taken == 3
+    limiter.ended(slots[0], Kind.IGNORED, None, 8.0)
+    assert limiter.taken == 3
+    assert [ticket is not None and ticket.token is not None for ticket in tickets] == [True, False, False]
+
+
+def test_what_is_too_late():
+    """Three times the best, and a little, is still good; a hair more is not."""
+    for seconds, falls in ((0.35, False), (0.351, True)):
+        limiter = Limiter(Tuned(initial=6))
+        limiter.ended(taken(limiter), Kind.SUCCESS, 0.1, 1.0)
+        limiter.ended(taken(limiter, 1.0), Kind.SUCCESS, seconds, 2.0)
+        assert (limiter.limit < 6) is falls

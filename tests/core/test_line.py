@@ -137,3 +137,23 @@ def test_an_emptied_line_is_no_standing_one():
     ticket = line.join(9.0, batch=False)
     assert ticket is not None
     assert (ticket.gate, ticket.token) == ("load", None)
+
+
+def test_a_burst_may_wait_all_of_its_time():
+    """A tenth of the patience is for a standing line alone; served empty, it is none."""
+    line = Line(9, PATIENCE)
+    line.join(0.0, batch=False)
+    line.expire(4.0)
+    assert len(line) == 1
+    line.join(4.9, batch=False)
+    assert line.next(4.95) is not None
+    line.expire(5.0)
+    assert len(line) == 1
+    line.expire(5.5)
+    assert len(line) == 0
+    line.expire(50.0)
+    line.join(50.0, batch=False)
+    assert not line.standing(54.0)
+    for _ in range(9):
+        line.join(54.0, batch=True)
+    assert line.dropped == 2

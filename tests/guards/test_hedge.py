@@ -83,3 +83,19 @@ def test_inherited():
         new.permit(A, 0.0)
     assert new.hedge("a") == pytest.approx(0.95)
     assert SPEC.key == "hedge"
+
+
+def test_it_counts_from_the_permit():
+    """How long a first event took does not depend on the time of day; a caller gone at once says nothing."""
+    guard = Hedge(FAST, ["a", "b"])
+    for number in range(20):
+        began(guard, 0.3, 1000.0 + number)
+    assert guard.hedge("a") == pytest.approx(0.3)
+    assert guard.state(0.0)["a"] == {"after": pytest.approx(0.3), "made": 0}
+    for number in range(19):
+        guard.observe(A, guard.permit(A, 2000.0 + number), None, 2002.0 + number)
+    assert guard.hedge("a") == pytest.approx(0.3)
+    guard.observe(A, guard.permit(A, 3000.0), None, 3000.0)
+    assert guard.hedge("a") == pytest.approx(0.3)
+    guard.observe(A, guard.permit(A, 3000.0), None, 3002.0)
+    assert guard.hedge("a") == pytest.approx(2.0)
