@@ -73,7 +73,8 @@ def lookups() -> list[tuple[str, str]]:
 
     target = call.targets[0] if call.targets else inside.house.modes.admit(call, Record(now), now).targets[0]  # type: ignore[union-attr]
     call.targets = (target,)
-    rows.append(("key of a body that was seen before, 171 B", f"{best(lambda: cache.key(call, target), 2000):.2f} µs"))
+    cache.key.remember(cache.key(call, target))
+    rows.append(("key of a body that has been of use, 171 B", f"{best(lambda: cache.key(call, target), 2000):.2f} µs"))
     fresh = [replace(call, body=inside.bodies(1)[0]) for _ in range(2000)]
     one = iter(fresh * 40)
     rows.append(("key of a body that is new, 171 B", f"{best(lambda: cache.key(next(one), target), 50):.2f} µs"))
