@@ -72,7 +72,9 @@ class Assembly:
     def _adds_text(self, chunk: dict[str, Any]) -> bool:
         """Whether *chunk* is one of the many that say nothing but the next few characters of one choice."""
         pieces = chunk.get("choices")
-        if type(pieces) is not list or len(pieces) != 1 or chunk.keys() != self._fields or chunk.get("usage"):
+        if type(pieces) is not list or len(pieces) != 1 or chunk.keys() != self._fields:
+            return False
+        if chunk.get("usage") or chunk.get("error"):
             return False
         piece = pieces[0]
         if type(piece) is not dict or piece.keys() != self._shape:

@@ -85,6 +85,14 @@ def test_haste_changes_nothing(chunks, looked):
     assert found == wanted
 
 
+def test_an_error_is_not_overlooked_in_haste():
+    """Also where every chunk before it said that there was none."""
+    made = Assembly()
+    for error in (None, None, {"message": "x"}):
+        made.add({"choices": [{"index": 0, "delta": {"content": "a"}}], "error": error})
+    assert made.whole() == {"error": {"message": "x"}}
+
+
 @given(st.lists(st.tuples(WORDS, LOGPROBS, st.sampled_from(["stop", "length"])), min_size=1, max_size=3))
 def test_there_and_back_with_text(choices):
     """The same for text completions."""
