@@ -545,3 +545,13 @@ def test_how_it_stands():
     assert repr(circuit) == "<Circuit half_open, 0/0 bad, 1 probes out>"
     circuit.hold(State.CLOSED, 10.0)
     assert repr(circuit) == "<Circuit closed, held, 0/0 bad, 0 probes out>"
+
+
+def test_what_a_refusal_says():
+    """Whoever refuses says so in the same word: held by hand, not due, and no probe left."""
+    circuit = opened(half_open_requests=1)
+    assert circuit.permit(1.0) == Refusal("circuit_open", 10.0)
+    probe(circuit, 10.0)
+    assert circuit.permit(10.0) == Refusal("circuit_open", 11.0)
+    circuit.hold(State.OPEN, 10.0)
+    assert circuit.permit(20.0) == Refusal("circuit_open", 30.0)
