@@ -31,7 +31,7 @@ collect_ignore = [] if os.environ.get("GUARDPROXY_E2E") else ["e2e"]
 # Machines differ in speed, so no example has a deadline; CI draws the same examples for the same code.
 hypothesis.settings.register_profile("user", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000, print_blob=True)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=500, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "user"))
 
 

@@ -179,7 +179,9 @@ def judge(wire: bytes, text: str, *, stream: bool, judged: bool) -> str:
     if judged:
         if stream:
             datas = [json.loads(data) for data in answer.datas if data != b"[DONE]"]
-            said = "".join(c["delta"].get("content") or "" for data in datas for c in data.get("choices", ()))
+            said = "".join(
+                (c.get("delta") or {}).get("content") or "" for data in datas for c in data.get("choices", ())
+            )
         else:
             said = json.loads(answer.body)["choices"][0]["message"]["content"]
         assert readable(said), wire
