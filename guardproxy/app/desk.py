@@ -121,7 +121,7 @@ class Desk:
                 if self.spans is not None:
                     self.spans.begin(call, record)
                 call = house.rules.admit(call, record, now)
-        except BaseException:
+        except BaseException:  # ours: the front answers it, but the call is counted as over all the same
             self._over(record)
             raise
         if type(call) is Reply:
