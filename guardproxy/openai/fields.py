@@ -97,11 +97,6 @@ _MOST, _LARGE = 256, 2048
 """Blocks of lines that are remembered, and the bytes of one at the most."""
 
 
-def is_events(headers: Headers) -> bool:
-    """Whether a body is a stream of server-sent events."""
-    return (value(headers, b"content-type") or b"").lower().startswith(EVENTS)
-
-
 def retyped(headers: Headers, kind: bytes) -> Headers:
     """*headers* for another body than the one they came with: of this *kind*, and not encoded."""
     others = [pair for pair in headers if pair[0].lower() not in (b"content-type", b"content-encoding")]
