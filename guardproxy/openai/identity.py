@@ -4,10 +4,10 @@ Here belongs the key under which an answer is kept, and the rule of what is in i
 and whoever must not see it.  A difference in any of it is another key; what is left out is on a list that each dialect
 publishes (`Dialect.aside`).  docs/cache.md says the same for people.
 
-A body counts as what it says, not as the bytes in which it says it: without the fields on the list, its fields in the
-order of their names.  Nothing else is made alike.  Below the top the order stays, for the properties of a schema and
-the tools of a prompt reach the model in theirs; whole numbers count as they are written, whatever their size;
-duplicate names never come this far.
+A body counts without the fields on the list, its fields in the order of their names, and without the blanks around
+its values.  Nothing else is made alike: numbers and strings count as they are written, 0.7 is not 0.70, and an escape
+is not the character that it stands for.  Below the top the order stays, for the properties of a schema and the tools
+of a prompt reach the model in theirs.  Duplicate names never come this far.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.openai.strict import dumps, exact, is_finite
+from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ class Identity:
             meant += dumps([target.params, target.caps]).decode()
         path, query, dialect = call.path, call.query, call.dialect
         name, aside = ("", _NONE) if dialect is None else (dialect.name, dialect.aside)
-        text = f"guardproxy 4\0{name} {call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
+        text = f"guardproxy 5\0{name} {call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
         digest = b"" if call.schema is None else call.schema.digest
         parts = [text.encode("utf-8", "surrogateescape"), b"\0%d:" % len(digest), digest]
         self._tenant(call.headers, parts)
@@ -66,7 +66,7 @@ class Identity:
             found = self._young.get(asked) or self._seen.get(asked)
             if found is not None:
                 return found
-        said = canonical(call.doc, aside | _MODEL if target.model else aside)
+        said = canonical(call.body, call.doc, aside | _MODEL if target.model else aside)
         key = sha256(b"%b\0%d:%b" % (asked[1], len(said), said)).digest()
         self._made = (asked, key)
         return key
@@ -105,10 +105,45 @@ _EACH = 300
 """Bytes that a remembered body takes besides its own."""
 
 
-def canonical(doc: dict[str, Any], aside: frozenset[str]) -> bytes:
-    """What *doc* says, without the fields *aside*: the same bytes for the same saying."""
-    told = {name: doc[name] for name in sorted(doc) if name not in aside}
-    written = dumps(told)
-    if b"null" in written and not is_finite(told):  # that is how an infinite number would be written
-        return exact(told)
-    return written
+_BLANKS = b" \t\r\n"
+_ESCAPED = b"\1\2"
+"""Stand for an escaped backslash and an escaped quote: such bytes are in no JSON text (RFC 8259 § 7)."""
+
+
+def canonical(body: bytes, doc: dict[str, Any], aside: frozenset[str]) -> bytes:
+    """What *body* says, which was read as *doc*, without the fields *aside*: the same bytes for the same saying.
+
+    Most bodies spell every number and string as our own encoder does.  Then what was read is written again, which is
+    many times faster than looking for the end of every value.  They do if nothing but blanks tells the two texts apart:
+    both hold the same values in the same order, so the first value that was spelled otherwise would be a difference.
+    """
+    whole = dumps(doc)
+    if body == whole or body.translate(None, _BLANKS) == whole.translate(None, _BLANKS):
+        return dumps({name: doc[name] for name in sorted(doc) if name not in aside})
+    written = dict(zip(doc, _values(body), strict=True))
+    told = (b"%b:%b" % (dumps(name), written[name]) for name in sorted(doc) if name not in aside)
+    return b"{%b}" % b",".join(told)
+
+
+def _values(body: bytes) -> list[bytes]:
+    """The values of the object *body* as they are written, without the blanks around and between them.
+
+    Between two quotes is by turns structure and text, once quotes in the text are out of the way.
+    """
+    if escaped := b"\\" in body:
+        body = body.replace(b"\\\\", _ESCAPED[:1]).replace(b'\\"', _ESCAPED[1:])
+    parts = body.split(b'"')
+    parts[::2] = structure = b'"'.join(parts[::2]).translate(None, _BLANKS).split(b'"')
+    found, depth, start = [], 0, 2  # what follows the first name
+    for number, part in enumerate(structure):
+        if part not in _FLAT:
+            depth += part.count(b"{") + part.count(b"[") - part.count(b"}") - part.count(b"]")
+        if (depth == 1 and part.endswith(b",")) or (depth == 0 and number):
+            value = b'"'.join(parts[start : 2 * number + 1])[1:-1]  # from the colon to the comma, or to the last brace
+            found.append(value.replace(_ESCAPED[1:], b'\\"').replace(_ESCAPED[:1], b"\\\\") if escaped else value)
+            start = 2 * number + 2
+    return found
+
+
+_FLAT = frozenset((b":", b","))
+"""The most frequent structure, in which nothing begins or ends."""

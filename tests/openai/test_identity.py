@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -127,6 +128,123 @@ def test_every_property_of_the_public_request():
         assert (base in keys) is (name in ASIDE), name
 
 
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "required": ["city"],
+}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "d", "strict": True, "parameters": WEATHER}}
+WHOLE: dict[str, Any] = {
+    "messages": [
+        {"role": "developer", "content": "be brief", "name": "boss"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "what is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+                {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+                {"type": "file", "file": {"file_id": "f", "filename": "a.pdf", "file_data": "JVBERg=="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "audio": {"id": "audio_1"},
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+    ],
+    "model": "creative",
+    "audio": {"voice": "alloy", "format": "mp3"},
+    "frequency_penalty": 0.5,
+    "function_call": {"name": "f"},
+    "functions": [{"name": "f", "parameters": WEATHER}],
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "max_completion_tokens": 20,
+    "max_tokens": 20,
+    "metadata": {"team": "a"},
+    "modalities": ["text", "audio"],
+    "moderation": {"model": "omni-moderation-latest"},
+    "n": 2,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": [{"type": "text", "text": "a rose"}]},
+    "presence_penalty": 0.25,
+    "prompt_cache_key": "p",
+    "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": WEATHER}},
+    "safety_identifier": "s",
+    "seed": 7,
+    "service_tier": "flex",
+    "stop": ["a", "b"],
+    "store": False,
+    "stream": True,
+    "stream_options": {"include_usage": True, "include_obfuscation": False},
+    "temperature": 0.75,
+    "tool_choice": {"type": "function", "function": {"name": "weather"}},
+    "tools": [
+        TOOL,
+        {"type": "custom", "custom": {"name": "g", "format": {"type": "grammar", "grammar": {"syntax": "lark"}}}},
+    ],
+    "top_logprobs": 3,
+    "top_p": 0.5,
+    "user": "u",
+    "verbosity": "low",
+    "web_search_options": {
+        "search_context_size": "low",
+        "user_location": {"type": "approximate", "approximate": {"city": "Paris", "country": "FR"}},
+    },
+}
+"""A request that uses every property of the API, down to the last."""
+
+
+def _changed(value: Any) -> list[Any]:
+    """Everything that *value* could have been with one thing in it changed, left out, put in or moved."""
+    if isinstance(value, dict):
+        made = [{**value, "x-unknown": 1}]
+        for name, inner in value.items():
+            made.append({other: one for other, one in value.items() if other != name})
+            made += [{**value, name: one} for one in _changed(inner)]
+        if len(value) > 1:
+            made.append(dict(reversed(value.items())))
+        return made
+    if isinstance(value, list):
+        made = [[*value, "x"], value[1:]]
+        if len(value) > 1:
+            made.append(value[::-1])
+        return made + [[*value[:at], one, *value[at + 1 :]] for at in range(len(value)) for one in _changed(value[at])]
+    if isinstance(value, bool):
+        return [not value, int(value), None]
+    if isinstance(value, int | float):
+        return [value + 1, float(value) if isinstance(value, int) else value / 2, str(value), None]
+    return ["", 0] if value is None else [f"{value} ", value.upper() if value.islower() else "other", None]
+
+
+def test_every_property_at_every_depth():
+    """Whatever is changed anywhere in the largest request there is, it is another call, or is on the published list."""
+    assert WHOLE.keys() == completion_create_params.CompletionCreateParamsStreaming.__annotations__.keys()
+    make, call = Identity(VARY), _call(json.dumps(WHOLE).encode())
+
+    def keyed(doc):
+        return make(replace(call, doc=doc, body=json.dumps(doc).encode()), TARGET)
+
+    base, seen, changes = keyed(WHOLE), set(), 0
+    for name, value in WHOLE.items():
+        changed = [{**WHOLE, name: one} for one in _changed(value)]
+        changed.append({other: one for other, one in WHOLE.items() if other != name})
+        for doc in changed:
+            if name in ASIDE:
+                assert keyed(doc) == base, doc[name]
+            else:
+                seen.add(keyed(doc))
+                changes += 1
+    assert len(seen) == changes > 300
+    assert base not in seen
+
+
 def test_the_list_is_published():
     """docs/cache.md names every field that is left out, and no other."""
     text = (DOCS_ / "cache.md").read_text()
@@ -187,45 +305,100 @@ def test_the_name_by_which_the_model_was_called():
     assert make(one, replace(TARGET, model="")) != make(other, replace(TARGET, model=""))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
-    max_leaves=6,
-)
-DOCS = st.dictionaries(st.text(max_size=2), JSON, max_size=4)
-
-
-def _text(value: Any) -> str:
-    """All that counts of a value, in words of Python's own."""
+def _spelled(value: Any) -> st.SearchStrategy[str]:
+    """Every way in which JSON can say *value*, blanks among them."""
+    blank = st.sampled_from(["", "", " ", "\n", "\t \r"])
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name!r}:{_text(one)}" for name, one in value.items()) + "}"
+        pairs = [
+            st.tuples(_spelled(name), blank, _spelled(one)).map("{0[0]}{0[1]}:{0[2]}".format)
+            for name, one in value.items()
+        ]
+        return st.tuples(blank, st.tuples(*pairs).map(",".join), blank).map("".join).map("{{{}}}".format)
     if isinstance(value, list):
-        return "[" + ",".join(map(_text, value)) + "]"
-    return f"{type(value).__name__} {value!r}"
+        return st.tuples(blank, st.tuples(*map(_spelled, value)).map(", ".join)).map("".join).map("[{}]".format)
+    if isinstance(value, str):
+        escape = [json.dumps(value), json.dumps(value, ensure_ascii=False)]
+        return st.sampled_from([*escape, '"' + "".join(f"\\u{ord(letter):04x}" for letter in value) + '"'])
+    if isinstance(value, float):
+        return st.sampled_from([repr(value), f"{value:.3e}", f"{value}0"] if value else ["0.0", "-0", "0E1", "-0.0"])
+    return st.just(json.dumps(value))
 
 
-@given(DOCS, DOCS)
-def test_the_same_text_is_the_same_saying(one, other):
-    """Two bodies read alike if and only if every value is alike, whatever the order at the top."""
-    alike = {name: _text(value) for name, value in one.items()} == {n: _text(v) for n, v in other.items()}
-    assert (canonical(one, frozenset()) == canonical(other, frozenset())) is alike
-    assert canonical(one, frozenset()) == canonical(dict(reversed(one.items())), frozenset())
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.sampled_from([0.0, 0.5, 2.25])
+    | st.text(st.sampled_from('a"\\/\n\x1f é{,'), max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", 'b"', "{"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+SAID = st.dictionaries(st.sampled_from(["a", "b", "c,", "stream", '"\\']), VALUES, max_size=4)
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+')
 
 
-@given(DOCS)
-def test_what_is_canonical_can_be_read(doc):
-    """It says what the body said."""
-    again = loads(canonical(doc, frozenset()))
-    assert {n: _text(v) for n, v in again.items()} == {n: _text(v) for n, v in doc.items()} or "inf" in _text(doc)
+def _fields(body: bytes) -> dict[str, bytes]:
+    """The fields of a body as they are written, by a reader of another kind: one token after another."""
+    fields: dict[str, list[bytes]] = {}
+    depth, name, named = 0, "", False
+    for token in TOKEN.findall(body):
+        depth += (token in b"{[") - (token in b"}]")
+        if depth == 1 and token == b",":
+            named = False
+        elif depth == 1 and token.startswith(b'"') and not named:
+            name, named = json.loads(token), True
+            fields[name] = []
+        elif named and depth:
+            fields[name].append(token)
+    return {name: b"".join(tokens[1:]) for name, tokens in fields.items()}
+
+
+def _canonical(body: bytes, aside: frozenset[str] = frozenset()) -> bytes:
+    return canonical(body, loads(body), aside)
+
+
+@given(st.data())
+def test_as_it_is_written(data):
+    """Two bodies are one saying if and only if every value is written alike, whatever the order at the top."""
+    doc = data.draw(SAID)
+    one = data.draw(_spelled(doc)).encode()
+    other = data.draw(_spelled(dict(reversed(doc.items())))).encode()
+    alike = _fields(one) == _fields(other)
+    assert (_canonical(one) == _canonical(other)) is alike
+    without = [{n: v for n, v in _fields(body).items() if n != "stream"} for body in (one, other)]
+    assert (_canonical(one, frozenset({"stream"})) == _canonical(other, frozenset({"stream"}))) is (
+        without[0] == without[1]
+    )
+
+
+@given(SAID, st.data())
+def test_what_is_canonical_can_be_read(doc, data):
+    """It says what the body said, by either way of writing it."""
+    assert loads(_canonical(json.dumps(doc).encode())) == doc
+    assert loads(_canonical(data.draw(_spelled(doc)).encode())) == loads(json.dumps(doc).encode())
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("0.7", "0.70"), ("1", "1.0"), ("1.0", "1e0"), ("1e0", "1E0"), ("1e5", "100000.0"), ("0", "-0"),
+        ("1e16", "1e+16"), ('"\\""', '"\\u0022"'), ('"\\\\"', '"\\u005c"'), ('{"a":1}', '{"\\u0061":1}'),
+        ('"A"', '"\\u0041"'), ('"/"', '"\\/"'), ('"\\n"', '"\\u000a"'), ('"\\u001f"', '"\\u001F"'),
+        ('"é"', '"\\u00e9"'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ['{"model":"creative","a":%s}', '{"a":{"b":[true,%s,"x"]},"model":"creative"}'])
+def test_numbers_and_strings_as_written(one, other, where):
+    """What one engine reads alike another may not: another spelling is another call, wherever it stands."""
+    assert loads(one.encode()) == loads(other.encode())
+    keys = {key((where % said).encode()) for said in (one, other, f" {one} ")}
+    assert len(keys) == 2
 
 
 def test_the_same_bytes_are_not_read_again(monkeypatch):
     """A body that was answered is known by its bytes, in any dialect for itself; a large one is not held on to."""
     make, read = Identity(VARY), []
 
-    def noted(doc, aside):
+    def noted(body, doc, aside):
         read.append(doc)
-        return canonical(doc, aside)
+        return canonical(body, doc, aside)
 
     monkeypatch.setattr(identity, "canonical", noted)
     for _ in range(3):
