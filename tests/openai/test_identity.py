@@ -204,7 +204,7 @@ WHOLE: dict[str, Any] = {
 def _changed(value: Any) -> list[Any]:
     """Everything that *value* could have been with one thing in it changed, left out, put in or moved."""
     if isinstance(value, dict):
-        made = [{**value, "x-unknown": 1}]
+        made: list[Any] = [{**value, "x-unknown": 1}]
         for name, inner in value.items():
             made.append({other: one for other, one in value.items() if other != name})
             made += [{**value, name: one} for one in _changed(inner)]
