@@ -20,7 +20,9 @@ class Scan(Protocol):
     """Reads along while a stream is relayed; it changes nothing."""
 
     events: int
-    """Events with content so far; comments are none."""
+    """Events so far; comments are none."""
+    begun: bool
+    """Whether the model has said something, or has ended: a role alone is not a word yet."""
     error: dict[str, Any] | None
     """The first error that the stream carried."""
     usage: dict[str, Any] | None
@@ -32,7 +34,7 @@ class Scan(Protocol):
     """Whether it carried an event that nobody can read: relayed as it came, but no sign of health, and not kept."""
 
     def feed(self, chunk: bytes) -> int:
-        """Take what has come; tell how many events with content it ended."""
+        """Take what has come; tell how many events it ended."""
 
     def close(self) -> None:
         """The stream has ended."""

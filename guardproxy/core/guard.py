@@ -108,7 +108,7 @@ class Guard:
         return False
 
     def hedge(self, upstream: str) -> float | None:
-        """Seconds without a first event after which another may be asked beside *upstream*; None: never."""
+        """Seconds without a first word after which another may be asked beside *upstream*; None: never."""
         del upstream
         return None
 

@@ -26,7 +26,7 @@ class Attempt:
     started: float
     seconds: float
     first: float | None = None
-    """Seconds to the first event."""
+    """Seconds to the first event that says something."""
     events: int = 0
     """How many events there were, where it was relayed as it came."""
 

@@ -33,7 +33,7 @@ class Ask:
     watch: Callable[[Any], str | None] | None = None
     """Reads the events along while the answer is held back; a reason ends it early."""
     patience: float = 0.0
-    """Seconds after which `late` is to be told, once, that no event has come yet; 0: never."""
+    """Seconds after which `late` is to be told, once, that nothing has been said yet; 0: never."""
     late: Callable[[float], None] | None = None
     """Takes the time; the attempt goes on."""
     hedge: Hedge | None = None
@@ -43,7 +43,7 @@ class Ask:
 @final
 @dataclass(slots=True)
 class Hedge:
-    """Another may be asked too, after *after* seconds without a first event."""
+    """Another may be asked too, after *after* seconds without a first word."""
 
     after: float
     second: Callable[[float], Ask | None]

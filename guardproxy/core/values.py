@@ -142,7 +142,7 @@ class Answer:
     body: bytes
     kind: Kind = Kind.SUCCESS
     first: float = 0.0
-    """When its first event or byte came."""
+    """When its first word came; of an answer in one piece the first byte."""
     doc: Any = None
     """The completion it brought, decoded; from a stream, put together. None until it has been read."""
     keepable: bool = False

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.asked import Wanted
-from guardproxy.openai import enforce, message
+from guardproxy.openai import begin, enforce, message
 from guardproxy.openai.events import Reader, typed_event, whole_events
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told, kind_of
@@ -58,7 +58,7 @@ class Anthropic(Language):
     def scan(self, call: Call, watch: Watcher | None = None) -> Follow:
         """Read along until the message stops."""
         del call
-        return Follow(Reader(), _TELLING, _Ends().told, watch)
+        return Follow(Reader(), _TELLING, _Ends().told, begin.typed, watch)
 
     def wanted(self, doc: dict[str, Any]) -> Wanted | None:
         """The schema in ``output_config.format``, or where it was before: in ``output_format``."""

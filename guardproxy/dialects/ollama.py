@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.openai import enforce, wanted
+from guardproxy.openai import begin, enforce, wanted
 from guardproxy.openai.fields import JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told
 from guardproxy.openai.language import SAID, Language
@@ -70,7 +70,7 @@ class Ollama(Language):
     def scan(self, call: Call, watch: Watcher | None = None) -> Follow:
         """Read along until it is done."""
         del call
-        return Follow(Lines(), _TELLING, self._told, watch)
+        return Follow(Lines(), _TELLING, self._told, begin.line, watch)
 
     def wanted(self, doc: dict[str, Any]) -> Wanted | None:
         """What ``format`` says."""

@@ -11,7 +11,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.openai import enforce, response, wanted
+from guardproxy.openai import begin, enforce, response, wanted
 from guardproxy.openai.events import Reader, typed_event, whole_events
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told, kind_of
@@ -65,7 +65,7 @@ class Responses(Language):
     def scan(self, call: Call, watch: Watcher | None = None) -> Follow:
         """Read along until the event that ends the response."""
         del call
-        return Follow(Reader(), _TELLING, _told, watch)
+        return Follow(Reader(), _TELLING, _told, begin.typed, watch)
 
     def wanted(self, doc: dict[str, Any]) -> Wanted | None:
         """What ``text.format`` says."""

@@ -89,7 +89,7 @@ class Rules:
         self.epoch = epoch
         """What to add to the loop's clock to get the time of day."""
         self.patience = dict(patience or {})
-        """By upstream: seconds after which a stream without a first event is late; who is not here is never late."""
+        """By upstream: seconds after which a stream without a first word is late; who is not here is never late."""
         self._heard: list[News] = []
         """What was said and spread while a call was under way."""
         self.flights = Flights()
@@ -108,7 +108,7 @@ class Rules:
         """Whether there is a store that several proxies share."""
         hedgers = [g for g in guards if _speaks(g, "hedge")]
         self.hedge = hedgers[0].hedge if hedgers else None
-        """How long to wait for a first event before another is asked too; None: for ever."""
+        """How long to wait for a first word before another is asked too; None: for ever."""
         self.hedged = hedgers[0].hedged if hedgers else _never
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
         self._ticks = tuple(g.tick for g in _speaking(guards, "tick"))

@@ -184,7 +184,7 @@ class _Pursuit:
             self.turned = ask.streams and not call.stream
             if call.terms.told:
                 ask.headers = remaining(ask.headers, call.deadline - started)
-            if call.stream and tokens is not None:
+            if ask.streams and tokens is not None:
                 self.under_way, self.late = (target, tokens), False
                 ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late
                 if self.rules.hedge is not None and ask.relay:

@@ -51,7 +51,7 @@ class Override:
     consecutive_failures: int | None = None
     """Failures in a row that open this circuit; 0: any number."""
     slow_first_token: Seconds | None = None
-    """Seconds after which a stream without a first event counts as slow; 0: never."""
+    """Seconds after which a stream that has said nothing counts as slow; 0: never."""
     slow_threshold: float | None = None
     """Share of slow attempts at which this circuit opens, 0 < x <= 1."""
     max_timeout: Seconds | None = None
@@ -84,7 +84,7 @@ class Settings:
     consecutive_failures: int = 5
     """The circuit opens after so many failures in a row too, however far apart; 0: any number."""
     slow_first_token: Seconds = Seconds(30)
-    """Seconds after which a stream without a first event counts as slow, while it is still waited for; 0: never."""
+    """Seconds after which a stream that has said nothing counts as slow, while it is still waited for; 0: never."""
     slow_threshold: float = 0.8
     """The circuit opens at this share of slow attempts or above, 0 < x <= 1."""
     max_timeout: Seconds = Seconds(240)

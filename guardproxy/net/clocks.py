@@ -1,7 +1,8 @@
 """The deadlines of one attempt.
 
-Here belongs the timing of content: the first event, the pause between two, and the whole.  Connecting has a clock
-of its own in `upstream`.  Comments that keep a connection alive do not wind any of these clocks.
+Here belongs the timing of content: the first word, the pause between two events, and the whole.  Connecting has a clock
+of its own in `upstream`.  Comments that keep a connection alive do not wind any of these clocks, and what
+comes before the first word (a role alone) is no more than they are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Timeouts:
     connect: Seconds = Seconds(5)
     """Seconds for looking up, connecting and the TLS handshake together."""
     first_token: Seconds = Seconds(60)
-    """Seconds to the first event of a stream."""
+    """Seconds to the first event of a stream that says something; a role alone does not."""
     stall: Seconds = Seconds(30)
     """Seconds between two events of a stream."""
     total: Seconds = Seconds(600)
@@ -120,10 +121,10 @@ class Clocks:
         self._loop = loop
         self._streams = ask.streams and call.stream  # who does not want events knows no first token
         self._patience = ask.patience
-        self._late = ask.late if ask.patience else None
+        self._late = ask.late if ask.patience and ask.streams else None
         self._last = 0.0
         self.begun: Callable[[], None] | None = None
-        """Told with the first event, before anybody sees it."""
+        """Told with the first word, before anybody sees it."""
         self._waiting = False
         self._expired: Callable[[Fault], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -141,7 +142,7 @@ class Clocks:
         self._timer = self._loop.call_at(self.due(), self._check)
 
     def beat(self, now: float) -> None:
-        """An event has come."""
+        """The first word has come, or any event after it."""
         first, self._last = not self._last, now
         if first:
             self._hurry()
@@ -152,6 +153,7 @@ class Clocks:
     def plain(self) -> None:
         """It is no stream after all: only the deadline counts."""
         self._streams = False
+        self._late = None
 
     def suspend(self, *, waiting: bool) -> None:
         """While the caller reads slowly the upstream is not to blame for silence."""
@@ -182,13 +184,15 @@ class Clocks:
 
     def due(self) -> float:
         """When the next deadline passes."""
-        if not self._streams or self._waiting:
+        if self._waiting:
             return self._deadline
         if not self._last:
-            span = float(self._timeouts.first_token)
-            if self._late is not None and self._patience < span:
-                span = self._patience
-            return min(self._deadline, self._started + span, self._first_by)
+            due = self._deadline
+            if self._streams:
+                due = min(due, self._started + self._timeouts.first_token, self._first_by)
+            return due if self._late is None else min(due, self._started + self._patience)
+        if not self._streams:
+            return self._deadline
         return min(self._deadline, self._last + self._timeouts.stall)
 
     def _check(self) -> None:

@@ -85,10 +85,12 @@ class Gather:
 
     def data(self, chunk: bytes) -> None:
         """A piece of the body has come."""
-        if not self._first:
-            self._first = self._loop.time()
-        if self._scan is not None and self._scan.feed(chunk):
-            self._clocks.beat(self._loop.time())
+        if self._scan is None:
+            self._first = self._first or self._loop.time()
+        elif self._scan.feed(chunk) and self._scan.begun:
+            now = self._loop.time()
+            self._first = self._first or now
+            self._clocks.beat(now)
         self._parts.append(chunk)
         if self._scan is not None and self._scan.hopeless and self._over is not None:
             if self.exchange is not None:

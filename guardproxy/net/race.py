@@ -70,7 +70,7 @@ class Race:
             self._errands[id(second)] = self._make(second, partial(self._done, second), partial(self._begun, second))
 
     def _begun(self, ask: Ask) -> None:
-        """*ask* has brought its first event, and nobody has seen it yet: it is the one that is heard."""
+        """*ask* has brought its first word, and nobody has seen it yet: it is the one that is heard."""
         self._no_other()
         for other in self._asks:
             if other is not ask and (errand := self._errands.pop(id(other), None)) is not None:

@@ -4,7 +4,8 @@ Here belong what sinks that write to the caller have in common, and `Events`, th
 with; what is not understood goes through `untouched`.  An event goes out in the loop turn in which its end came in: no
 task, no queue, one write for each read, and the upstream is not read while the caller cannot keep up.
 
-Nothing leaves before the first event is in hand: until then every fault can still be tried again, unseen.
+Nothing leaves before the first event that says something is in hand (a role alone does not): until then every fault
+can still be tried again, unseen.
 """
 
 from __future__ import annotations
@@ -140,11 +141,9 @@ class Events(Relay):
 
     def data(self, chunk: bytes) -> None:
         """A piece of the answer has come: pass it on."""
-        if not self._whole and self._scan.feed(chunk):
-            now = self._loop.time()
-            self._clocks.beat(now)
-            self._first = self._first or now
         if self._committed:
+            if self._scan.feed(chunk):
+                self._clocks.beat(self._loop.time())
             if self._cutter is not None or not chunk.endswith(self._ends):
                 chunk = self._cut(chunk)
             if chunk:
@@ -152,7 +151,11 @@ class Events(Relay):
             return
         self._parts.append(chunk)
         self._size += len(chunk)
-        if self._scan.events and not self._whole:
+        if not self._whole:
+            self._scan.feed(chunk)
+        if self._scan.begun:
+            self._first = self._loop.time()
+            self._clocks.beat(self._first)
             if self._scan.error is not None:
                 self._refused()
             else:
@@ -199,7 +202,7 @@ class Events(Relay):
         self._fail(fault)
 
     def _commit(self) -> None:
-        """The first event is in hand: from now on the caller sees what the upstream does."""
+        """The first word is in hand: from now on the caller sees what the upstream does."""
         self._committed = True
         self._outlet.begin(self._status, [*downward(self._headers), *dress.own(self._record)])
         chunk = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

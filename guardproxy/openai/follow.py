@@ -51,13 +51,18 @@ CONTENT = Told()
 
 @final
 class Follow:
-    """What a stream of events has told so far; *telling* finds those that *read* has something to say about."""
+    """What a stream of events has told so far.
+
+    *telling* finds those that *read* has something to say about, *begins* tells the first word from what precedes it.
+    """
 
     __slots__ = (
+        "_begins",
         "_frames",
         "_read",
         "_telling",
         "_watch",
+        "begun",
         "broken",
         "done",
         "error",
@@ -72,21 +77,23 @@ class Follow:
         frames: Frames,
         telling: re.Pattern[bytes],
         read: Callable[[dict[str, Any]], Told],
+        begins: Callable[[dict[str, Any]], bool],
         watch: Watcher | None = None,
     ) -> None:
         self._frames = frames
         self._telling = telling
         self._read = read
+        self._begins = begins
         self._watch = watch
         self.events = 0
-        self.done = self.broken = False
+        self.begun = self.done = self.broken = False
         self.finished = False
         self.error: dict[str, Any] | None = None
         self.usage: dict[str, Any] | None = None
         self.hopeless = ""
 
     def feed(self, chunk: bytes) -> int:
-        """Take what has come; tell how many events with content it ended."""
+        """Take what has come; tell how many events it ended."""
         before = self.events
         for payload in self._frames.feed(chunk):
             self._take(payload)
@@ -112,21 +119,28 @@ class Follow:
     def _take(self, payload: bytes) -> None:
         if self.done or not payload:
             return
-        told = CONTENT
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
         doc = self._decoded(payload) if self._watch is not None else None
         if self._telling.search(payload) is not None:
             doc = self._decoded(payload) if doc is None else doc
-            told = self._read(doc) if isinstance(doc, dict) else CONTENT
+            self._note(self._read(doc) if isinstance(doc, dict) else CONTENT)
+        else:
+            self.events += 1
+        if not self.begun and self.events:
+            doc = self._decoded(payload) if doc is None else doc
+            self.begun = not isinstance(doc, dict) or self._begins(doc)
+        if self._watch is not None and not self.hopeless:
+            self.hopeless = self._watch(doc) or ""
+
+    def _note(self, told: Told) -> None:
+        """Take in what an event tells beyond its content."""
         self.events += told.content
         if self.error is None:
             self.error = told.error
         self.usage = told.usage or self.usage
         self.finished = told.finished or self.finished
         self.done = told.done
-        if self._watch is not None and not self.hopeless:
-            self.hopeless = self._watch(doc) or ""
 
     def _decoded(self, payload: bytes) -> Any:
         try:

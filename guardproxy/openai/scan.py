@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Self, final
 
+from guardproxy.openai import begin
 from guardproxy.openai.completion import Assembly
 from guardproxy.openai.envelope import error_in
 from guardproxy.openai.events import DONE, Reader, braced
@@ -29,7 +30,7 @@ class Scan:
 
     __slots__ = (
         "_assembly", "_choices", "_counted", "_flaw", "_reader", "_watch",
-        "broken", "done", "error", "events", "finished", "first", "hopeless", "usage",
+        "begun", "broken", "done", "error", "events", "finished", "hopeless", "usage",
     )  # fmt: skip
 
     def __init__(self, choices: int = 1, watch: Watcher | None = None) -> None:
@@ -41,14 +42,13 @@ class Scan:
         self._choices = choices
         self._counted = 0
         self.events = 0
-        self.done = self.broken = False
+        self.begun = self.done = self.broken = False
         self.error: dict[str, Any] | None = None
         self.finished: dict[int, str] = {}
-        self.first: bytes | None = None
         self.usage: dict[str, Any] | None = None
 
     def feed(self, chunk: bytes) -> int:
-        """Take what has come; tell how many events with content it ended."""
+        """Take what has come; tell how many events it ended."""
         before = self.events
         for payload in self._reader.feed(chunk):
             self._take(payload)
@@ -91,12 +91,13 @@ class Scan:
             return
         if payload == DONE:
             self.done = True
+            self.begun = self.events > 0
             return
         if not payload:
             return
         self.events += 1
-        if self.first is None:
-            self.first = payload
+        if not self.begun:
+            self.begun = begin.chunk(payload)
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
         if self._assembly is not None or self._watch is not None:

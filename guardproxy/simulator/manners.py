@@ -92,6 +92,9 @@ class Manners:
 
     latency: float = _delay("waits S seconds before anything else")
     slow_first_token: float = _delay("sends the headers of a stream at once, its first event S seconds later")
+    early_role: bool = _flag(
+        "with slow-first-token: sends the role at once, the first word S seconds later", wrong=False
+    )
     token_delay: float = _delay("waits S seconds between content events (an answer not streamed takes as long in sum)")
     stall: int | None = _after("goes silent for ever after N content events (not streamed: never answers)")
     reset_before: bool = _flag("resets the connection before the first byte of the answer")

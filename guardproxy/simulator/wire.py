@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp import web
 
@@ -134,11 +134,11 @@ async def send_stream(
     await response.prepare(request)
     if manners.reset_after:
         return await _reset_late(request, visit, response)
-    while manners.comments is not None:
-        await response.write(b": ping\n\n")
-        await asyncio.sleep(manners.comments)
-    await asyncio.sleep(manners.slow_first_token)
+    if manners.comments is not None:
+        await _only_comments(response, manners.comments)
+    late = manners.slow_first_token
     for item in events:
+        late = await _turn(item, manners, late)
         if item.kind != "role":
             if visit.events == manners.stall:
                 await silence()
@@ -159,6 +159,20 @@ async def send_stream(
     await response.write_eof()
     visit.became("answered")
     return response
+
+
+async def _turn(item: Event, manners: Manners, late: float) -> float:
+    """Be *late* with the first event, or only with the first word; how late the next one has to be."""
+    if not late or (item.kind == "role" and manners.early_role):
+        return late
+    await asyncio.sleep(late)
+    return 0.0
+
+
+async def _only_comments(response: web.StreamResponse, seconds: float) -> NoReturn:
+    while True:
+        await response.write(b": ping\n\n")
+        await asyncio.sleep(seconds)
 
 
 def _cut(request: web.BaseRequest, visit: Visit, response: web.StreamResponse) -> web.StreamResponse:

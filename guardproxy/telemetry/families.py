@@ -42,7 +42,7 @@ def families(counts: Counts) -> Iterator[Metric]:
         yield _counter(metric, text, ["model"], {(name,): getattr(model, attribute) for name, model in models})
     for metric, attribute, text in (
         ("llm_json_retry_count", "asks", "Re-asks of each guarded call"),
-        ("guardproxy_first_token_seconds", "first", "From asking an upstream to the first event of its answer"),
+        ("guardproxy_first_token_seconds", "first", "From asking an upstream to the first word of its answer"),
         ("guardproxy_inter_event_seconds", "between", "Between two events of a stream, averaged over each stream"),
     ):
         by_model = HistogramMetricFamily(metric, text, labels=["model"])

@@ -23,6 +23,7 @@ async def ran(
     patience: float = 0.0,
     beat: bool = False,
     streams: bool = True,
+    wanted: bool | None = None,
     total: float = 1.0,
     first: float = inf,
     within: float = inf,
@@ -34,7 +35,8 @@ async def ran(
     over = loop.create_future()
     started = loop.time()
     terms = Terms(within, first)
-    call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=streams, deadline=started + min(total, within))
+    call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=streams if wanted is None else wanted)
+    call.deadline = started + min(total, within)
     call.terms = terms
     ask = Ask(call, Target("llama"), [], b"", relay=streams, streams=streams)
     ask.patience, ask.late = patience, lambda now: told.append(("late", now, None))
@@ -61,6 +63,8 @@ async def ran(
         ({"patience": 0.05}, ["late", "total"]),
         ({"patience": 0.05, "beat": True}, ["total"]),
         ({"patience": 0.05, "streams": False}, ["total"]),
+        ({"patience": 0.05, "first_token": 0.1, "wanted": False}, ["late", "total"]),
+        ({"patience": 0.05, "wanted": False, "beat": True}, ["total"]),
     ],
 )
 async def test_late_is_told_once_and_the_attempt_goes_on(how, told):

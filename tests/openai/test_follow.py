@@ -17,7 +17,7 @@ def follow(watch=None) -> Follow:
             "bad": Told(error={"message": "x"}),
         }.get(kind_of(doc), CONTENT)
 
-    return Follow(Reader(), re.compile(rb"begin|end|cut|bad"), read, watch)
+    return Follow(Reader(), re.compile(rb"begin|end|cut|bad"), read, lambda doc: kind_of(doc) != "hum", watch)
 
 
 def told(*kinds: str) -> Follow:
@@ -34,6 +34,20 @@ def test_content_is_what_the_model_has_to_say():
     assert (found.feed(event({"type": "begin"})), found.events) == (0, 0)
     assert found.feed(event({"type": "more"}) + event({"type": "more"})) == 2
     assert not found.complete()
+
+
+def test_begun_is_said_of_the_first_word():
+    """What opens a block says nothing yet; what nobody can read, an error and the end do."""
+    found = follow()
+    found.feed(event({"type": "begin"}) + event({"type": "hum"}))
+    assert (found.events, found.begun) == (1, False)
+    found.feed(event({"type": "more"}))
+    assert found.begun
+    for kind in ("end", "cut", "bad"):
+        assert told(kind).begun
+    found = follow()
+    found.feed(b"data: {nothing\n\n")
+    assert found.begun
 
 
 def test_complete_is_what_has_come_to_its_end():

@@ -68,7 +68,6 @@ def test_events_are_counted_and_comments_are_not():
     assert [scan.feed(b": ping\n\n"), scan.feed(chunk(content="a")), scan.feed(END)] == [0, 1, 0]
     assert scan.events == 1
     assert scan.done
-    assert scan.first == chunk(content="a")[6:-2]
 
 
 def test_usage_and_error_are_read():
@@ -95,7 +94,7 @@ def test_any_split(parts, cuts):
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
     one = scanned(body)
     other = scanned(*(body[a:b] for a, b in pairwise(edges)))
-    for name in ("events", "done", "error", "finished", "first", "usage"):
+    for name in ("events", "done", "error", "finished", "begun", "usage"):
         assert getattr(one, name) == getattr(other, name)
     assert one.complete() is other.complete()
 
