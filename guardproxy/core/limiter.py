@@ -5,13 +5,20 @@ and who is told, is `guards.load`'s.
 
 | event | limit |
 |---|---|
-| an attempt brought its first token in good time, and at least half of the places were taken | grows by one for each *limit* of them |
-| it took longer than `tolerance` times the best of the last minute or two | falls by a tenth |
+| an attempt ended well and in good time, and at least half of the places were taken | grows by one for each *limit* of them |
+| its first token took longer than `tolerance` times the best of the last minute or two | falls by a tenth |
+| an answer in one piece took so much longer than the quickest of about its size, each by its tokens | falls by a tenth |
+| nobody waited for it any more, after so much longer than the longest of late take, where nothing is streamed | falls by a tenth |
 | it was throttled, timed out, or is late | falls by a tenth |
 | the upstream says that calls wait within it | falls by a tenth a second, and does not grow |
 
 It falls once for what was sent before it last fell (additive increase, multiplicative decrease), and stays within
 `floor` and `ceiling`.
+
+An answer in one piece has no first token: how long it takes is how much the model says, and how long it stood in a queue.
+The size takes the first out of it: its tokens, those of the prompt at a thirty-second (they are read that much faster
+than others are written, roughly), and sixteen for all that does not depend on either.  It is held against answers of at
+most twice or half its size.
 """  # noqa: E501 -- the table
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, final
 
+from guardproxy.core.best import Best
 from guardproxy.core.line import Line
 from guardproxy.core.values import Kind, Refusal
 
@@ -28,8 +36,8 @@ if TYPE_CHECKING:
 FALL = 0.9
 SLACK = 0.05
 """Seconds by which a first token may be later in any case: below that, nobody queues."""
-MEMORY = 60.0
-"""Seconds after which the best first token is looked for anew; the one before counts for as long again."""
+CONSTANT, READ_FASTER = 16, 32
+"""Tokens' worth of time that every answer takes, and how many tokens are read while one is written."""
 BREATH = 1.0
 """Seconds between two falls for what the upstream says of itself."""
 SOON = 1.0
@@ -70,13 +78,15 @@ class Slot:
     """A place that is taken."""
 
     since: float
+    quiet: bool = True
+    """Whether so few were taken that nobody can have stood in a queue for them."""
 
 
 @final
 class Limiter:
     """The limit of one upstream. Pure: the caller brings the time."""
 
-    __slots__ = ("_best", "_fell", "_former", "_looked", "_pressed", "_settings", "limit", "line", "taken", "waiting")
+    __slots__ = ("_fell", "_first", "_pressed", "_settings", "_whole", "limit", "line", "taken", "waiting")
 
     def __init__(self, settings: Tuning) -> None:
         self._settings = settings
@@ -87,8 +97,10 @@ class Limiter:
         self.waiting = 0
         """Calls that wait within the upstream, as it says itself."""
         self._fell = float("-inf")
-        self._best = self._former = float("inf")
-        self._looked = float("-inf")
+        self._first = Best()
+        """Seconds to the first token."""
+        self._whole: dict[int, Best] = {}
+        """Seconds for a token's worth of an answer in one piece, by the binary digits of its size."""
         self._pressed: float | None = None
         """Since when there has been no place without waiting."""
 
@@ -112,15 +124,19 @@ class Limiter:
         """Whether `permit` would be given; changes nothing."""
         return self.taken < int(self.limit) and not self.line
 
-    def ended(self, slot: Slot, kind: Kind | None, first: float | None, now: float) -> None:
-        """An attempt is over: *first* is how many seconds its first token took, where it had one."""
+    def ended(self, slot: Slot, kind: Kind | None, first: float | None, now: float, size: int = 0) -> None:
+        """An attempt is over.
+
+        *first* is how many seconds its first token took, where it had one; *size* how large an answer in one piece was
+        (`sized`).
+        """
         self.taken -= 1
         if kind is Kind.SUCCESS or kind is Kind.SLOW:
-            if first is not None and self._is_late(first, now):
+            if self._was_late(slot, first, now) if first is not None else self._took_long(slot, size, now):
                 self.fall(slot, now)
             elif not self.waiting and self.taken * 2 + 2 >= self.limit:
                 self.limit = min(self.limit + 1.0 / self.limit, float(self._settings.ceiling))
-        elif kind is Kind.THROTTLED:
+        elif kind is Kind.THROTTLED or (kind is None and self._in_vain(now - slot.since, now)):
             self.fall(slot, now)
         self.serve(now)
 
@@ -151,15 +167,31 @@ class Limiter:
 
     def _take(self, now: float) -> Slot:
         self.taken += 1
-        return Slot(now)
+        return Slot(now, self.taken <= self._settings.floor)
 
     def _less(self, now: float) -> None:
         self.limit = max(self.limit * FALL, float(self._settings.floor))
         self._fell = now
 
-    def _is_late(self, first: float, now: float) -> bool:
-        """Whether a first token took too long; the best of the last minute or two is what it is held against."""
-        if now - self._looked >= MEMORY:
-            self._former, self._best, self._looked = self._best, float("inf"), now
-        self._best = min(self._best, first)
-        return first > min(self._best, self._former) * self._settings.tolerance + SLACK
+    def _was_late(self, slot: Slot, first: float, now: float) -> bool:
+        """Whether a first token took too long."""
+        return first > self._first.take(first, now, quiet=slot.quiet) * self._settings.tolerance + SLACK
+
+    def _took_long(self, slot: Slot, size: int, now: float) -> bool:
+        """Whether an answer in one piece took too long for its size, where that is known."""
+        if not size:
+            return False
+        best, seconds = self._whole.setdefault(size.bit_length(), Best()), now - slot.since
+        return seconds > best.take(seconds / size, now, quiet=slot.quiet) * size * self._settings.tolerance + SLACK
+
+    def _in_vain(self, seconds: float, now: float) -> bool:
+        """Whether somebody has waited for longer than any answer may take; a stream may have been read meanwhile."""
+        if self._first.fresh(now):
+            return False
+        longest = max((best.value * 2**digits for digits, best in self._whole.items() if best.fresh(now)), default=None)
+        return longest is not None and seconds > longest * self._settings.tolerance + SLACK
+
+
+def sized(asked: int, answered: int) -> int:
+    """The size of an answer in one piece, of so many tokens to as many asked; 0: not known."""
+    return CONSTANT + answered + asked // READ_FASTER if asked or answered else 0

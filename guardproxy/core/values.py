@@ -151,6 +151,8 @@ class Answer:
     """Seconds the upstream asked to be left alone."""
     scan: Scan | None = None
     """Who has read it along, where it came as a stream."""
+    streamed: bool = False
+    """Whether it came as a stream, so that `first` is when its first word came."""
     hopeless: str = ""
     """Why it was ended early: nothing that could still have come would have made it acceptable."""
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
-from guardproxy.core.limiter import Limiter, Slot
+from guardproxy.core.limiter import Limiter, Slot, sized
 from guardproxy.core.units import Seconds
-from guardproxy.core.values import News, Relayed
+from guardproxy.core.values import Answer, Fault, Kind, News, Relayed
+from guardproxy.openai.usage import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,8 +68,16 @@ class Load(Guard):
     def observe(self, target: Target, token: Slot, outcome: Outcome | None, now: float) -> Iterable[News]:
         """A place is free again, and what happened in it moves the limit."""
         limiter = self.limiters[target.upstream]
-        first = outcome.first - token.since if type(outcome) is Relayed and outcome.first else None
-        limiter.ended(token, None if outcome is None else outcome.kind, first, now)
+        first, kind, size = None, None if outcome is None else outcome.kind, 0
+        if type(outcome) is Relayed or (type(outcome) is Answer and outcome.streamed):
+            first = outcome.first - token.since if outcome.first else None
+        elif type(outcome) is Answer:
+            size = _size(outcome)
+        elif type(outcome) is Fault and outcome.code == "upstream_timeout" and not outcome.first:
+            if kind is Kind.FAILURE:
+                limiter.fall(token, now)
+            kind = None  # where it was the caller's own time it is as if he had left
+        limiter.ended(token, kind, first, now, size)
         return ()
 
     def late(self, target: Target, token: Slot, now: float) -> tuple[Slot, Iterable[News]]:
@@ -120,6 +129,17 @@ class Load(Guard):
             }
             for name, limiter in self.limiters.items()
         }
+
+
+def _size(answer: Answer) -> int:
+    """How much an answer in one piece was to do: by its tokens, in the words of whichever API."""
+    doc = answer.doc
+    if not isinstance(doc, dict):
+        return 0
+    usage = doc.get("usage")
+    if not isinstance(usage, dict):
+        usage = {"prompt_tokens": doc.get("prompt_eval_count"), "completion_tokens": doc.get("eval_count")}  # Ollama
+    return sized(*tokens(usage))
 
 
 def _build(settings: Settings, parts: Parts) -> Load:

@@ -98,7 +98,7 @@ class Gather:
             now, body = self._loop.time(), b"".join(self._parts)
             hopeless = self._scan.hopeless
             made = Answer(now, self._status, self._headers, body, first=self._first, hopeless=hopeless)
-            made.scan = self._scan
+            made.scan, made.streamed = self._scan, True
             self._tell(made)
             return
         self._size += len(chunk)

@@ -99,6 +99,7 @@ def _success(call: Call, answer: Answer, language: Language) -> Answer | Fault:
         answer.first,
         doc,
         keepable=language.finished(doc) if scan is None else scan.keepable(),
+        streamed=scan is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 import hypothesis.strategies as st
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from guardproxy.core.limiter import Limiter, Slot
+from guardproxy.core.limiter import Limiter, Slot, sized
 from guardproxy.core.line import Ticket
 from guardproxy.core.values import Kind, Refusal
 
@@ -63,10 +64,15 @@ class Machine(RuleBasedStateMachine):
         if ticket.token is not None:
             self.slots.append(ticket.token)
 
-    @rule(which=st.integers(0, 5), kind=KINDS, first=st.sampled_from([None, 0.01, 0.1, 3.0]))
-    def ended(self, which, kind, first):
+    @rule(
+        which=st.integers(0, 5),
+        kind=KINDS,
+        first=st.sampled_from([None, 0.01, 0.1, 3.0]),
+        size=st.sampled_from([0, 17, 30, 400]),
+    )
+    def ended(self, which, kind, first, size):
         if which < len(self.slots):
-            self.limiter.ended(self.slots.pop(which), kind, first, self.now)
+            self.limiter.ended(self.slots.pop(which), kind, first, self.now, size)
 
     @rule(which=st.integers(0, 5))
     def late(self, which):
@@ -218,3 +224,60 @@ def test_what_is_too_late():
         limiter.ended(taken(limiter), Kind.SUCCESS, 0.1, 1.0)
         limiter.ended(taken(limiter, 1.0), Kind.SUCCESS, seconds, 2.0)
         assert (limiter.limit < 6) is falls
+
+
+@given(st.integers(1, 20), st.lists(st.integers(1, 500), min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_it_finds_what_a_model_bears_without_streams(bears, lengths):
+    """Answers in one piece, of any length, from a model that queues above *bears*: few more, and none idle."""
+    limiter = Limiter(Tuned(floor=1, ceiling=64, initial=32))
+    free, now, sent = [0.0] * bears, 0.0, []
+    under_way: list[tuple[float, int, Slot, int]] = []
+    for number in range(3000):
+        for slot in filled(limiter, now):
+            length = lengths[(number + len(under_way)) % len(lengths)]
+            begins = max(now, heapq.heappop(free))
+            heapq.heappush(free, begins + 0.3 + 0.02 * length)
+            heapq.heappush(under_way, (begins + 0.3 + 0.02 * length, id(slot), slot, length))
+        now, _, slot, length = heapq.heappop(under_way)
+        limiter.ended(slot, Kind.SUCCESS, None, now, sized(300, length))
+        sent.append(len(under_way) + 1)
+    settled = sent[-1000:]
+    assert bears * 0.7 <= sum(settled) / len(settled) <= bears * 5 + 3
+
+
+def test_a_whole_answer_is_held_against_those_of_its_size():
+    """A long one takes long; a short one that takes as long stood in a queue. Unknown sizes say nothing."""
+    limiter = Limiter(Tuned(initial=6))
+    limiter.ended(taken(limiter), Kind.SUCCESS, None, 1.0, sized(10, 34))
+    limiter.ended(taken(limiter), Kind.SUCCESS, None, 10.0, sized(10, 484))
+    limiter.ended(taken(limiter, 10.0), Kind.SUCCESS, None, 99.0, 0)
+    assert limiter.limit == 6
+    for size, seconds, falls in ((50, 3.04, False), (50, 3.06, True), (500, 30.04, False), (500, 30.06, True)):
+        before = limiter.limit = 6.0
+        limiter.ended(taken(limiter, 100.0), Kind.SUCCESS, None, 100.0 + seconds, size)
+        assert (limiter.limit < before) is falls, (size, seconds)
+        limiter._fell = 0.0
+
+
+def test_what_a_size_is():
+    """Tokens of the answer, a thirty-second of the prompt's, and what does not depend on either."""
+    assert [sized(0, 0), sized(0, 1), sized(320, 0), sized(320, 100)] == [0, 17, 26, 126]
+
+
+def test_who_waits_in_vain():
+    """Callers who leave after longer than the longest answer may take have stood in a queue; in a stream they read."""
+    limiter = Limiter(Tuned(initial=6))
+    limiter.ended(taken(limiter), None, None, 500.0)
+    assert limiter.limit == 6  # nothing is known yet
+    limiter.ended(taken(limiter, 500.0), Kind.SUCCESS, None, 505.0, 50)
+    limiter.ended(taken(limiter, 505.0), None, None, 505.0 + 6.4 * 3)  # 64 are the most of the size of 50
+    assert limiter.limit == 6
+    limiter.ended(taken(limiter, 505.0), None, None, 505.0 + 6.4 * 3 + 0.06)
+    assert limiter.limit < 6
+    before = limiter.limit
+    limiter.ended(taken(limiter, 530.0), Kind.SUCCESS, 0.1, 531.0)
+    limiter.ended(taken(limiter, 532.0), None, None, 592.0)
+    assert limiter.limit >= before
+    limiter.ended(taken(limiter, 593.0), None, None, 653.0)
+    assert limiter.limit >= before  # what was measured two minutes ago holds no more

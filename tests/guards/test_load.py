@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guardproxy.core.limiter import Slot
-from guardproxy.core.values import Answer, Kind, News, Refusal, Relayed, Target
+from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.load import SPEC, Load, Settings
 
 TARGET, OTHER = Target("a"), Target("b")
@@ -34,7 +34,7 @@ def test_each_upstream_has_its_own():
 
 
 def test_only_a_stream_tells_of_its_first_token():
-    """An answer in one piece takes as long as it is long; it can be good, but not late."""
+    """An answer in one piece that does not say how long it is can be good, but not late; a stream can."""
     guard = Load(SMALL, ["a"])
     guard.observe(TARGET, taken(guard, 0.0), Relayed(1.0, 200, [], Kind.SUCCESS, first=0.1), 1.0)
     before = guard.limiters["a"].limit
@@ -43,6 +43,67 @@ def test_only_a_stream_tells_of_its_first_token():
     guard.observe(TARGET, taken(guard, 99.0), Relayed(110.0, 200, [], Kind.SUCCESS, first=109.0), 110.0)
     assert guard.limiters["a"].limit < before
     assert guard.limiters["a"].taken == 0
+
+
+def test_an_answer_that_was_judged_has_a_first_token():
+    """It came as a stream, whatever the app gets."""
+    guard = Load(SMALL, ["a"])
+    guard.observe(TARGET, taken(guard, 0.0), Answer(1.0, 200, [], b"", first=0.1, streamed=True), 1.0)
+    before = guard.limiters["a"].limit
+    guard.observe(TARGET, taken(guard, 1.0), Answer(9.0, 200, [], b"", first=8.0, streamed=True), 9.0)
+    assert guard.limiters["a"].limit < before
+
+
+USAGES = [
+    {"usage": {"prompt_tokens": 9, "completion_tokens": 100}},
+    {"usage": {"input_tokens": 9, "output_tokens": 100}},
+    {"usage": {"prompt_tokens": 3200}},  # embeddings
+    {"prompt_eval_count": 9, "eval_count": 100},
+]
+
+
+@pytest.mark.parametrize("doc", USAGES)
+def test_an_answer_in_one_piece_is_held_against_those_of_its_size(doc):
+    """Whichever API counts its tokens."""
+    guard = Load(SMALL, ["a"])
+    guard.observe(TARGET, taken(guard, 0.0), Answer(1.0, 200, [], b"", doc=doc), 1.0)
+    before = guard.limiters["a"].limit
+    guard.observe(TARGET, taken(guard, 1.0), Answer(3.0, 200, [], b"", doc=doc), 3.0)
+    assert guard.limiters["a"].limit >= before
+    guard.observe(TARGET, taken(guard, 3.0), Answer(7.0, 200, [], b"", doc=doc), 7.0)
+    assert guard.limiters["a"].limit < before + 1
+
+
+@pytest.mark.parametrize("doc", [None, [], {}, {"usage": 3}, {"usage": {"completion_tokens": "many"}}])
+def test_without_a_size_nothing_is_late(doc):
+    """What an engine does not count cannot be held against anything."""
+    guard = Load(SMALL, ["a"])
+    for at in (0.0, 1.0):
+        guard.observe(TARGET, taken(guard, at), Answer(at + 1 + 50 * at, 200, [], b"", doc=doc), at + 1 + 50 * at)
+    assert guard.limiters["a"].limit >= 2.0
+
+
+def timed_out(at, kind, first=0.0):
+    return Fault(at, "upstream_timeout", "", kind=kind, first=first)
+
+
+def test_a_timeout_is_too_many():
+    """Of ours at once; the caller's own only where it was longer than any answer may take; not in mid-stream."""
+    guard = Load(SMALL, ["a"])
+    limiter = guard.limiters["a"]
+    guard.observe(TARGET, taken(guard, 0.0), timed_out(1.0, Kind.IGNORED), 1.0)
+    guard.observe(TARGET, taken(guard, 1.0), timed_out(2.0, Kind.FAILURE, first=1.5), 2.0)
+    guard.observe(TARGET, taken(guard, 2.0), Fault(3.0, "upstream_reset", ""), 3.0)
+    assert limiter.limit == 2.0
+    guard.observe(TARGET, taken(guard, 3.0), timed_out(4.0, Kind.FAILURE), 4.0)
+    assert limiter.limit == pytest.approx(1.8)
+    guard.observe(TARGET, taken(guard, 4.0), Answer(5.0, 200, [], b"", doc=USAGES[0]), 5.0)
+    grown = limiter.limit
+    guard.observe(TARGET, taken(guard, 5.0), timed_out(6.0, Kind.IGNORED), 6.0)
+    assert limiter.limit == grown
+    guard.observe(TARGET, taken(guard, 6.0), timed_out(26.0, Kind.IGNORED), 26.0)
+    assert limiter.limit < grown
+    assert limiter.taken == 0
 
 
 def test_late_is_too_many():
