@@ -13,6 +13,7 @@ Only outcomes that were permitted in the present state count (a token carries th
 that was let through before the circuit opened says nothing about the half-open one.  *Few* are fewer than
 `half_open_requests`, *enough* are `success_threshold`; *anything else* is throttled, ignored, or that nobody waited
 for it: then a probe is given back, and may be had anew.  A probe that does not come back within its lease is lost.
+One that is out for long may be a long answer, or may hang: no verdict, but a *check* may then be made in its place.
 
 *A limit* is `failure_threshold` or `slow_threshold`, as a share of the attempts in the window, of which there must be
 `minimum_requests`; or `consecutive_failures` with no success in between, however long they took.  *Late* is said of an
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Kind, Refusal
 from guardproxy.core.window import Window
@@ -36,56 +37,16 @@ from guardproxy.core.window import Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from guardproxy.core.tuning import Tuning
+
 LEASE = 600.0
 """Seconds after which a probe that has not come back is taken for lost, so that it never wedges the circuit."""
+DOUBT = 30.0
+"""Seconds, or as many as the circuit was open for if those are fewer, after which a check may go beside a probe."""
 BUSY = 1.0
 """Seconds after which asking may help where all probes are out."""
 _DOUBLINGS = 30
 """So many make a second thirty years: more are not counted."""
-
-
-class Tuning(Protocol):
-    """What a circuit is set by; see `guards.breaker.Settings`."""
-
-    @property
-    def failure_threshold(self) -> float:
-        """Share of failures that opens it."""
-
-    @property
-    def slow_threshold(self) -> float:
-        """Share of slow attempts that opens it."""
-
-    @property
-    def consecutive_failures(self) -> int:
-        """Failures in a row that open it; 0: any number."""
-
-    @property
-    def success_threshold(self) -> int:
-        """Successes of probes that close it."""
-
-    @property
-    def timeout(self) -> float:
-        """Seconds it stays open."""
-
-    @property
-    def max_timeout(self) -> float:
-        """Seconds it stays open at the most."""
-
-    @property
-    def half_open_requests(self) -> int:
-        """Probes at once."""
-
-    @property
-    def minimum_requests(self) -> int:
-        """Attempts before there is a verdict."""
-
-    @property
-    def window(self) -> float:
-        """Seconds that count."""
-
-    @property
-    def warmup_seconds(self) -> float:
-        """Seconds for which a model may say that it is being loaded."""
 
 
 class State(Enum):
@@ -147,8 +108,8 @@ class Circuit:
         counted = f"{window.bad}/{window.total} bad{slow}"
         return f"<Circuit {self.state.value}{held}, {counted}, {len(self._probes)} probes out>"
 
-    def permit(self, now: float) -> Permit | Refusal:
-        """Ask to make an attempt."""
+    def permit(self, now: float, *, check: bool = False) -> Permit | Refusal:
+        """Ask to make an attempt, which may be a *check*: short, and made for nothing but a verdict."""
         if self.state is _CLOSED:
             return self._permit
         if self.held is State.OPEN:
@@ -157,19 +118,19 @@ class Circuit:
             if now < self.until:
                 return self._refusal
             self._enter(State.HALF_OPEN, now)
-        elif not self._room(now):
+        elif not self._room(now, check=check):
             return Refusal("circuit_open", now + BUSY)
         probe = Permit(self.generation, now + self._lease)
         self._probes.append(probe)
         return probe
 
-    def available(self, now: float) -> bool:
+    def available(self, now: float, *, check: bool = False) -> bool:
         """Whether `permit` would be given; changes nothing."""
         if self.state is State.CLOSED:
             return True
         if self.held is State.OPEN:
             return False
-        return now >= self.until if self.state is State.OPEN else self._room(now)
+        return now >= self.until if self.state is State.OPEN else self._room(now, check=check)
 
     def observe(self, permit: Permit, kind: Kind | None, now: float, floor: float = 0.0) -> State | None:
         """Take note of an outcome (None: nobody waited for it); the state left, if it was left.
@@ -272,8 +233,9 @@ class Circuit:
             return None
         return State.HALF_OPEN
 
-    def _room(self, now: float) -> bool:
-        return sum(now < probe.expires for probe in self._probes) < self.settings.half_open_requests
+    def _room(self, now: float, *, check: bool) -> bool:
+        spent = max(0.0, self._lease - min(DOUBT, self.settings.timeout)) if check else 0.0
+        return sum(now < probe.expires - spent for probe in self._probes) < self.settings.half_open_requests
 
     def _open(self, now: float, floor: float = 0.0) -> None:
         settings = self.settings

@@ -119,11 +119,11 @@ class Breaker(Guard):
         circuit = self.circuits[target.upstream]
         return circuit.permit(now) if circuit.state is _CLOSED else self.ask(target.upstream, now)
 
-    def ask(self, upstream: str, now: float) -> Permit | Refusal:
+    def ask(self, upstream: str, now: float, *, check: bool = False) -> Permit | Refusal:
         """Ask to make an attempt, be it a call's or a health check."""
         circuit = self.circuits[upstream]
         if circuit.state is not State.OPEN:
-            return circuit.permit(now)
+            return circuit.permit(now, check=check)
         permit = circuit.permit(now)
         if type(permit) is Permit:
             self._unsaid.append(self._news(upstream, State.OPEN, now, "due"))
@@ -182,6 +182,11 @@ class Breaker(Guard):
         """Whether an attempt would be a probe."""
         circuit = self.circuits[upstream]
         return circuit.state is not State.CLOSED and circuit.available(now)
+
+    def waits(self, upstream: str, now: float) -> bool:
+        """Whether a health check would be a probe: also beside one that has been out for suspiciously long."""
+        circuit = self.circuits[upstream]
+        return circuit.state is not State.CLOSED and circuit.available(now, check=True)
 
     def tick(self, now: float) -> Iterable[News]:
         """Probes that were lost open their circuit again."""

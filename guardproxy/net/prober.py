@@ -109,7 +109,7 @@ class Prober:
 
     def _waits(self, upstream: str) -> bool:
         """Whether a circuit waits for a probe."""
-        return self._breaker is not None and self._breaker.due(upstream, self._loop.time())
+        return self._breaker is not None and self._breaker.waits(upstream, self._loop.time())
 
     async def _round(self, upstream: str) -> None:
         settings, clock = self._health.settings, self._loop.time
@@ -137,7 +137,7 @@ class Prober:
         breaker, started = self._breaker, self._loop.time()
         permit: Permit | None = None
         if breaker is not None:
-            asked = breaker.ask(upstream, started)
+            asked = breaker.ask(upstream, started, check=True)
             if isinstance(asked, Refusal):
                 check = Check(started, ok=False, seconds=0.0, reason=UNASKED)
                 return self._note(upstream, check, [])

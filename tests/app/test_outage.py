@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from guardproxy.checklist.ask import fetch
+from guardproxy.guards.breaker import Permit
 from tests.app.stand import CHAT, NEVER, asking
 
 QUICK: dict[str, Any] = {
@@ -353,3 +354,23 @@ async def test_mid_stream_failures_open_the_circuit(make):
     assert await stand.circuit("llama") == "open"
     answer = await stand.ask("POST", CHAT, json=asking("next", stream=True))
     assert answer.headers["X-Guardproxy-Upstream"] == "mistral"
+
+
+async def test_probes_that_hang_do_not_keep_a_model_out(make):
+    """Answers that never come hold all places of a half-open circuit: health checks find out that the model is well."""
+    stand = await make({**QUICK, "timeouts": {"total": 600}})
+    await open_llama(stand)
+    stand.sims["llama"].faults = "hang"
+    breaker, loop = stand.proxy.house.breaker, asyncio.get_running_loop()
+
+    def taken():
+        return isinstance(breaker.ask("llama", loop.time()), Permit)
+
+    await stand.until(taken, 10)  # and never given back
+    stand.sims["llama"].faults = None
+
+    async def closed():
+        return await stand.circuit("llama") == "closed"
+
+    await stand.until_that(closed, 20)
+    assert (await stand.chat("served", headers=NEVER)).status == 200

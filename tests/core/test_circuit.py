@@ -90,6 +90,8 @@ class Machine(RuleBasedStateMachine):
         self.out: dict[int, float] = {}
         """Probes that are out, by the identity of their permit: when their lease ends."""
         self.good = 0
+        self.beside = 0
+        """Checks that were made in the place of a probe."""
         self.overdue: dict[int, float] = {}
         """Attempts that were late, by the identity of the permit that they have since: when that was."""
         self.kept: list[Permit] = []
@@ -109,7 +111,7 @@ class Machine(RuleBasedStateMachine):
             self.due = self.circuit.until
         if state is State.CLOSED:
             self.closed_at = self.now
-        self.state, self.era, self.out, self.good = state, self.era + 1, {}, 0
+        self.state, self.era, self.out, self.good, self.beside = state, self.era + 1, {}, 0, 0
         self.attempts, self.bad, self.slow, self.streak = [], [], [], 0
 
     def alive(self):
@@ -120,10 +122,10 @@ class Machine(RuleBasedStateMachine):
         self.now += seconds
         self.dice = dice
 
-    @rule(target=permits)
-    def permit(self) -> tuple[Permit, int] | MultipleResults[tuple[Permit, int]]:
-        before = self.circuit.available(self.now)
-        got = self.circuit.permit(self.now)
+    @rule(target=permits, check=st.booleans())
+    def permit(self, check) -> tuple[Permit, int] | MultipleResults[tuple[Permit, int]]:
+        before = self.circuit.available(self.now, check=check)
+        got = self.circuit.permit(self.now, check=check)
         assert before is not isinstance(got, Refusal)
         if self.state is State.CLOSED:
             assert isinstance(got, Permit)
@@ -136,7 +138,10 @@ class Machine(RuleBasedStateMachine):
                 assert isinstance(got, Permit)
                 self.turn(State.HALF_OPEN)
         else:
-            assert isinstance(got, Permit) is (self.alive() < SETTINGS.half_open_requests)
+            # a check may be made in the place of a probe that has been out for as long as the circuit was open
+            counted = sum(self.now < end - (LEASE - SETTINGS.timeout) * check for end in self.out.values())
+            assert isinstance(got, Permit) is (counted < SETTINGS.half_open_requests)
+            self.beside += check and self.alive() >= SETTINGS.half_open_requests
         if isinstance(got, Refusal):
             assert got.until > self.now
             return multiple()
@@ -257,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     def agrees(self):
         assert self.circuit.state is self.state
         assert self.circuit.held is self.held
-        assert self.alive() <= SETTINGS.half_open_requests
+        assert self.alive() <= SETTINGS.half_open_requests + self.beside
         if self.state is not State.HALF_OPEN:
             assert not self.out
 
@@ -320,6 +325,28 @@ def test_a_hung_probe_does_not_wedge():
     assert (circuit.state, circuit.until) == (State.OPEN, 85.0)  # for longer than the first time
     assert circuit.observe(hung, Kind.SUCCESS, 71.0) is None
     assert circuit.state is State.OPEN
+
+
+def test_a_check_goes_beside_a_probe_that_may_hang():
+    """Whether it hangs or its answer is long is not known: calls wait, a check finds out, and closes or opens it."""
+    for kind, state in ((Kind.SUCCESS, State.CLOSED), (Kind.FAILURE, State.OPEN)):
+        circuit = opened(half_open_requests=1, success_threshold=1, lease=600.0)
+        probe(circuit, 10.0)
+        assert not circuit.available(19.9, check=True)
+        assert isinstance(circuit.permit(19.9, check=True), Refusal)
+        assert circuit.available(20.0, check=True)
+        assert not circuit.available(20.0)
+        assert isinstance(circuit.permit(20.0), Refusal)
+        check = circuit.permit(20.0, check=True)
+        assert isinstance(check, Permit)
+        assert isinstance(circuit.permit(20.0, check=True), Refusal)  # one at a time
+        assert circuit.observe(check, kind, 21.0) is State.HALF_OPEN
+        assert circuit.state is state
+    patient = Circuit(Tuned(minimum_requests=1, timeout=600, success_threshold=1, half_open_requests=1), 600.0)
+    patient.observe(probe(patient, 0.0), Kind.FAILURE, 0.0)
+    probe(patient, 600.0)
+    assert not patient.available(629.9, check=True)
+    assert patient.available(630.0, check=True)
 
 
 def test_half_open_admits_few():

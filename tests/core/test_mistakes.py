@@ -38,13 +38,13 @@ MISTAKES = [
     ),
     Mistake(
         "a hung probe wedges half-open for ever (resilience4j, gobreaker)",
-        "        return sum(now < probe.expires for probe in self._probes) < self.settings.half_open_requests",
+        "        return sum(now < probe.expires - spent for probe in self._probes) < self.settings.half_open_requests",
         "        return len(self._probes) < self.settings.half_open_requests",
         (suite.test_a_hung_probe_does_not_wedge,),
     ),
     Mistake(
         "half-open admits everybody (aiobreaker, purgatory, sglang-router)",
-        "        elif not self._room(now):",
+        "        elif not self._room(now, check=check):",
         "        elif False:",
         (suite.test_half_open_admits_few,),
     ),
