@@ -1,7 +1,7 @@
 # Every target is a line or two, so that what it does can be read here and typed by hand.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz soak audit fix docs site bench storm mutants answers e2e image dist lock
+.PHONY: help run test check fuzz soak audit fix docs site bench storm overload mutants answers e2e image dist lock
 
 PYTHON = python3
 IMAGE = guardproxy:dev
@@ -46,6 +46,9 @@ bench: $(STAMP) ## what the hop costs on this machine
 
 storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router
 	$(BIN)/python -m bench.storm
+
+overload: $(STAMP) ## ten times more calls than a model bears; writes docs/load.md
+	$(BIN)/python -m bench.overload
 
 answers: $(STAMP) ## what a valid answer costs
 	$(BIN)/python -m bench.valid

@@ -117,7 +117,8 @@ async def closed(order: dict[str, Any]) -> dict[str, float]:
         nonlocal errors
         _, caller = await loop.create_connection(Caller, "127.0.0.1", order["port"])
         while (begun := perf_counter()) < until:
-            errors += not await caller.ask(text.replace(MARK, f"{next(number):08d}", 1).encode())
+            well = await caller.ask(text.replace(MARK, f"{next(number):08d}", 1).encode())
+            errors += not well  # not in one line: the count is read before what is awaited
             spans.append(perf_counter() - begun)
 
     begun = perf_counter()
@@ -136,7 +137,8 @@ async def paced(order: dict[str, Any]) -> dict[str, float]:
     async def one(text: bytes) -> None:
         nonlocal errors
         caller, sent = idle.pop(), perf_counter()
-        errors += not await caller.ask(text)
+        well = await caller.ask(text)
+        errors += not well
         spans.append(perf_counter() - sent)
         idle.append(caller)
 

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Record, Reply
+from guardproxy.flow.foreseen import foreseen
 from guardproxy.flow.read import error
 from guardproxy.flow.share import is_due
 from guardproxy.net.background import Background
@@ -121,6 +122,8 @@ class Desk:
                 if self.spans is not None:
                     self.spans.begin(call, record)
                 call = house.rules.admit(call, record, now)
+                if house.rules.lined and type(call) is not Reply:
+                    call = foreseen(call, house.rules, record, now) or call
         except BaseException:  # ours: the front answers it, but the call is counted as over all the same
             self._over(record)
             raise

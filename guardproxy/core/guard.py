@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from guardproxy.core.line import Line
     from guardproxy.core.steps import Weigh
     from guardproxy.core.values import (
         Answer,
@@ -96,6 +97,11 @@ class Guard:
         """Whether this guard would let *upstream* be asked; changes nothing."""
         del upstream, now
         return True
+
+    def full(self, upstream: str, *, batch: bool) -> Line | None:
+        """The line before *upstream*, where there is neither a place nor room to wait for one; changes nothing."""
+        del upstream, batch
+        return None
 
     def why(self, upstream: str, now: float) -> str:
         """Why *upstream* is not available, in a word."""

@@ -124,6 +124,11 @@ class Limiter:
         """Whether `permit` would be given; changes nothing."""
         return self.taken < int(self.limit) and not self.line
 
+    def full(self, *, batch: bool) -> Line | None:
+        """The line, where there is neither a place nor room to wait; changes nothing."""
+        line = self.line
+        return line if self.taken >= int(self.limit) and line.full(batch=batch) else None
+
     def ended(self, slot: Slot, kind: Kind | None, first: float | None, now: float, size: int = 0) -> None:
         """An attempt is over.
 

@@ -73,14 +73,18 @@ class Line:
     def __repr__(self) -> str:
         return f"<Line of {len(self)}, {self.dropped} sent away>"
 
+    def full(self, *, batch: bool) -> bool:
+        """Whether nobody can join: one in a hurry takes the place of batch work."""
+        return len(self) >= self.most and (batch or not self._waiting[1])
+
     def join(self, now: float, *, batch: bool) -> Ticket | None:
         """Wait; None where there is no more room, unless one in a hurry takes the place of batch work."""
         if not self:
             self._emptied = now
+        if self.full(batch=batch):
+            self.dropped += 1
+            return None
         if len(self) >= self.most:
-            if batch or not self._waiting[1]:
-                self.dropped += 1
-                return None
             self._send_away(self._waiting[1].pop())
         ticket = Ticket(self, now, batch=batch)
         self._waiting[batch].append(ticket)

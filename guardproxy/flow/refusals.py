@@ -6,6 +6,7 @@ whether coming back can help at all (``x-should-retry``, which the OpenAI SDKs o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from guardproxy.openai.envelope import envelope
 from guardproxy.openai.outcome import RETRY_AFTER_CAP
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from guardproxy.core.values import Answer, Call, Fault, Headers, Verdict
 
 PATIENCE = 10.0
@@ -30,10 +33,18 @@ def nobody_left(call: Call, until: float, now: float, *, busy: bool = False) -> 
     wait = min(max(ceil(until - now), 1), SOON) if until < float("inf") else SOON
     names = ", ".join(dict.fromkeys(target.upstream for target in call.targets))
     if busy:
-        message = f"nobody is left to ask: {names} cannot take more calls for {wait} s"
-        return _error(call, 503, "overloaded", message, [(b"Retry-After", b"%d" % wait)])
+        write = envelope if call.dialect is None else call.dialect.error
+        body, headers = _busy(write, names, wait)
+        return Reply(503, body, headers, source="fault", code="overloaded")
     message = f"nobody is left to ask: the circuit of {names} is open; the next probe is due in {wait} s"
     return _error(call, 503, "circuit_open", message, [(b"Retry-After", b"%d" % wait), _NO_RETRY])
+
+
+@lru_cache(maxsize=256)
+def _busy(write: Callable[[int, str, str], bytes], names: str, wait: int) -> tuple[bytes, Headers]:
+    """Body and header fields of a refusal: in a flood there are thousands of it in a second."""
+    message = f"nobody is left to ask: {names} cannot take more calls for {wait} s"
+    return write(503, "overloaded", message), [_JSON, (b"Retry-After", b"%d" % wait)]
 
 
 def gave_up(call: Call, verdict: Verdict, now: float) -> Reply:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from guardproxy.core.budget import Budget
     from guardproxy.core.guard import Watcher
-    from guardproxy.core.line import Ticket
+    from guardproxy.core.line import Line, Ticket
     from guardproxy.core.steps import Ask, Weigh
     from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
 
@@ -61,9 +61,9 @@ class Rules:
     """Who speaks when, and what the story needs besides."""
 
     __slots__ = (
-        "_admits", "_ears", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues", "_settles",
-        "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "hedge", "hedged",
-        "models", "patience", "retry",
+        "_admits", "_ears", "_full", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues",
+        "_settles", "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "hedge",
+        "hedged", "lined", "models", "patience", "retry",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,9 @@ class Rules:
         gates = tuple(g for g in guards if _speaks(g, "permit") or _speaks(g, "observe"))
         self._gates = tuple((g.name, g.permit) for g in gates)
         self._observers = tuple(g.observe if _speaks(g, "observe") else _deaf for g in gates)
+        self._full = tuple((g.name, g.full) for g in _speaking(guards, "full"))
+        self.lined = bool(self._full)
+        """Whether calls may have to wait in line anywhere."""
         self._late = tuple(g.late for g in gates)
         self._ears = tuple(g.hear for g in _speaking(guards, "hear"))
         self._watches = tuple((g.name, g.watch) for g in _speaking(guards, "watch"))
@@ -171,6 +174,13 @@ class Rules:
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked; changes nothing."""
         return all(guard.available(upstream, now) for guard in self.guards)
+
+    def full(self, upstream: str, skip: frozenset[str], *, batch: bool) -> Line | None:
+        """A line without room, before an *upstream* that can be asked through it alone; changes nothing."""
+        for name, speak in self._full:
+            if not (skip and name in skip) and (line := speak(upstream, batch=batch)) is not None:
+                return line
+        return None
 
     def observe(self, target: Target, tokens: list[Any], outcome: Outcome | None, now: float) -> list[News]:
         """Tell the gates that gave a token how it ended, and those that listen what changed by it.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from guardproxy.core.guard import Parts
+    from guardproxy.core.line import Line
     from guardproxy.core.values import Outcome, Refusal, Target
 
 LASTING = 10.0
@@ -106,6 +107,10 @@ class Load(Guard):
     def available(self, upstream: str, now: float) -> bool:
         """Whether there is a place."""
         return self.limiters[upstream].available(now)
+
+    def full(self, upstream: str, *, batch: bool) -> Line | None:
+        """Its line, where there is neither a place nor room to wait."""
+        return self.limiters[upstream].full(batch=batch)
 
     def hear_signal(self, upstream: str, waiting: int, now: float) -> None:
         """*upstream* says how many calls wait within it."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import orjson
 
+from guardproxy.telemetry.crowd import Crowd
 from guardproxy.telemetry.line import LEVELS, Level, filled, form_of, level_of, particulars, tidy
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Log:
         self._human = human
         self._dress = _words if human else _json
         self._share = share
+        self._crowd = Crowd()
         self._owed = 0.0  # calls answered as asked that should have been written, and have not been
         self._limit = waiting
         self._lines: list[bytes] = []
@@ -92,6 +94,8 @@ class Log:
 
     def told(self, record: Record, at: float, sort: Sort | None = None) -> None:
         """A call, which may be of a *sort*, has ended *at* this time of day."""
+        if self._crowd.hides(record, at):
+            return
         if sort is None or self._human:
             level = level_of(record)
             if LEVELS.index(level) >= self._least and (level != "info" or self._chosen()):
@@ -103,6 +107,11 @@ class Log:
             form = sort.form = form_of(sort.example) if written else ""
         if form and (self._share >= 1 or level_of(record) != "info" or self._chosen()):
             self._take(filled(form, record, self._moment(at)).encode())
+
+    def _number(self, at: float) -> None:
+        """Tell how many were turned away in the seconds before *at*."""
+        for code, times in self._crowd.over(at).items():
+            self.say("error", "turned away", code=code, times=times)
 
     def news(self, news: News) -> None:
         """A machine has changed its state; what is out of order is a warning."""
@@ -117,6 +126,7 @@ class Log:
 
     def flush(self) -> None:
         """Hand over what has been collected; does not wait until it is written."""
+        self._number(self._wall())
         if self._refused > self._confessed and self._waiting() < self._limit // 2:
             lines, self._confessed = self._refused - self._confessed, self._refused
             self.say("warning", "log lines dropped", lines=lines)
@@ -132,6 +142,7 @@ class Log:
 
     def close(self, seconds: float = 1.0) -> None:
         """Write what there is, for at most *seconds*; what comes later starts anew."""
+        self._number(-1.0)
         self.flush()
         if self._writer is not None:
             self._queue.put(None)

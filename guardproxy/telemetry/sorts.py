@@ -42,6 +42,7 @@ _KEPT = (
 )
 """What an example has of its record as it is."""
 _NOBODY = ("", "", None, True)
+_NOWHERE = ("", "", "", "", "")
 
 
 @final
@@ -79,7 +80,7 @@ class Sorts:
     def of(self, record: Record) -> Sort | None:
         """The sort of a finished call; None where it has a history of its own."""
         call, reply, target, attempts = record.call, record.reply, record.target, record.attempts
-        if call is None or reply is None or target is None or len(attempts) > 1 or _has_history(record):
+        if call is None or reply is None or len(attempts) > 1 or _has_history(record):
             return None
         asked: tuple[str, str, Kind | None, bool] = _NOBODY
         if attempts:
@@ -89,7 +90,11 @@ class Sorts:
             *(call.method, call.path, call.stream, call.dialect is None, call.upstream, call.mode),
             call.schema.name if call.schema is not None else "",
             *(reply.status, reply.source, reply.code),
-            *(target.upstream, target.model or call.model, target.mode, target.moved_from, target.reason),
+            *(
+                _NOWHERE
+                if target is None
+                else (target.upstream, target.model or call.model, target.mode, target.moved_from, target.reason)
+            ),
             *(
                 record.json,
                 record.cache[:3] == "hit" or record.cache,

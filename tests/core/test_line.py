@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -157,3 +158,17 @@ def test_a_burst_may_wait_all_of_its_time():
     for _ in range(9):
         line.join(54.0, batch=True)
     assert line.dropped == 2
+
+
+@pytest.mark.parametrize(
+    "waiting, hurried, patient",
+    [((), False, False), ((True, True), False, True), ((False, True), False, True), ((False, False), True, True)],
+)
+def test_full_is_who_cannot_join(waiting, hurried, patient):
+    """One in a hurry finds room as long as batch work waits; asking changes nothing."""
+    line = Line(2, PATIENCE)
+    for batch in waiting:
+        line.join(0.0, batch=batch)
+    assert (line.full(batch=False), line.full(batch=True)) == (hurried, patient)
+    assert (len(line), line.dropped) == (len(waiting), 0)
+    assert (line.join(0.0, batch=True) is None) is patient

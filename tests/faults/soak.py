@@ -232,12 +232,12 @@ async def at_rest(run: Program) -> int:
 
 def main(minutes: float) -> int:
     """Run it, and write down what came of it."""
-    from tests.faults import overload  # noqa: PLC0415 -- as below
+    from tests.faults import resting  # noqa: PLC0415 -- as below
     from tests.faults.soak_page import picture, words  # noqa: PLC0415 -- only where it is written down
 
     soaked = uvloop.run(soak(minutes, 500))
     (DOCS / "soak.svg").write_text(picture(soaked))
-    text = words(soaked, minutes) + overload.words(uvloop.run(overload.measure()))
+    text = words(soaked, minutes) + resting.words()
     (DOCS / "soak.md").write_text(text)
     sys.stdout.write(text)
     for wrong in soaked.wrong[:5]:
