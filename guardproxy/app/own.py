@@ -133,9 +133,14 @@ class Own:
 
 
 def _from_browser(headers: Headers) -> bool:
-    """Whether a browser says that another site's page is asking."""
+    """Whether a browser says that another site's page is asking; old ones do by ``Origin`` alone, or ``Referer``."""
     site = value(headers, b"sec-fetch-site")
-    return site is not None and site not in (b"same-origin", b"none")
+    if site is not None and site not in (b"same-origin", b"none"):
+        return True
+    page = value(headers, b"origin") or value(headers, b"referer")
+    if page is None:
+        return False
+    return page.partition(b"://")[2].partition(b"/")[0].lower() != (value(headers, b"host") or b"").lower()
 
 
 def _challenge(message: str) -> Reply:

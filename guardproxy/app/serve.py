@@ -32,12 +32,10 @@ from guardproxy.app.watch import Watch
 from guardproxy.config import registry
 from guardproxy.config.files import version
 from guardproxy.config.load import Invalid
-from guardproxy.flow.read import JSON
 from guardproxy.net.prober import Prober
 from guardproxy.net.secure import identity
 from guardproxy.net.server import Server, ServerLimits
 from guardproxy.net.webhook import Webhook
-from guardproxy.openai.envelope import envelope
 from guardproxy.telemetry.exposition import exposition, registry_of
 from guardproxy.telemetry.feed import Feed
 from guardproxy.telemetry.gauges import Gauges, Readings
@@ -99,8 +97,10 @@ class Proxy:
         )
         if house.far is not None:
             Neighbours(house.far, lambda: self.house, self.sinks, loop)
-        self.app = Server(self.desk.handle, settings=limits, error=_refusal, on_error=self._escaped)
-        self.admin = Server(self.desk.handle_admin, settings=ServerLimits(), error=_refusal, on_error=self._escaped)
+        self.app = Server(self.desk.handle, settings=limits, error=self._refused, on_error=self._escaped)
+        self.admin = Server(
+            self.desk.handle_admin, settings=ServerLimits(), error=self._refused, on_error=self._escaped
+        )
         self._identities = [identity(tls.certificate, tls.key, tls.client_ca) for tls in (config.admin_tls, config.tls)]
         self.memory = Memory(config.limits.memory or granted())
         self._ticking: asyncio.Task[None] | None = None
@@ -274,11 +274,10 @@ class Proxy:
                 self._seen = seen
                 await self.reload()
 
+    def _refused(self, status: int, code: str, message: str) -> tuple[Headers, bytes]:
+        return self.sinks.refused(status, code, message, self.house.reading.ident([]))
+
     def _escaped(self, error: BaseException, request: Request | None) -> None:
         where = "" if request is None else f"{request.method} {request.target.partition('?')[0][:200]}"
         trace = "".join(traceback.format_exception(error)[-6:])
         self.log.say("error", "a request met a mistake of ours", request=where, error=repr(error), trace=trace)
-
-
-def _refusal(status: int, code: str, message: str) -> tuple[Headers, bytes]:
-    return list(JSON), envelope(status, code, message)

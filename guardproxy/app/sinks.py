@@ -14,7 +14,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.shadow import Shadow
-from guardproxy.core.values import News
+from guardproxy.core.values import News, Record
+from guardproxy.flow.read import error
 from guardproxy.guards.hedge import Hedge
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from guardproxy.app.desk import Desk
     from guardproxy.app.house import House
-    from guardproxy.core.values import Record
+    from guardproxy.core.values import Headers
     from guardproxy.guards.health import Check
     from guardproxy.net.far import Far
     from guardproxy.net.server import Server
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _STATES = {"closed": 0, "open": 1, "half_open": 2}
 
 
+_TOLD = frozenset(("internal_error", "shutting_down"))
+"""What the front says where a call ends that has its record already."""
 LATE = 0.05
 """Seconds that a finished call waits at the most until it is counted, shown and written."""
 MANY = 128
@@ -106,6 +109,14 @@ class Sinks:
             self.fold()
         elif not self._due:
             self._fold_soon()
+
+    def refused(self, status: int, code: str, message: str, ident: str) -> tuple[Headers, bytes]:
+        """What is said to a request that is none, and so has not become a call: header fields and body; told as well."""
+        reply, now = error(status, code, message), self._loop.time()
+        reply.headers = [*reply.headers, (b"X-Request-Id", ident.encode())]
+        if code not in _TOLD:
+            self.record(Record(now, reply=reply, ident=ident, ended=now))
+        return reply.headers, reply.body
 
     def fold(self) -> None:
         """Tell of every call that is over and has not been told of."""

@@ -25,7 +25,7 @@ Handler = Callable[[Request, Outlet], Coroutine[Any, Any, None] | None]
 
 A coroutine is cancelled where the caller leaves before the end of his answer."""
 Envelope = Callable[[int, str, str], tuple[Headers, bytes]]
-"""Renders what the front itself must refuse, from status, code and message."""
+"""Renders what the front itself refuses, from status, code and message; called once for each, so that it can tell."""
 Hook = Callable[[BaseException, Request | None], None]
 """Told of what a handler let escape; None where there was no request yet."""
 
@@ -60,7 +60,6 @@ class Front:
     """The handler, the bounds and the condition of one server."""
 
     __slots__ = (
-        "_block",
         "_error",
         "_hook",
         "callers",
@@ -79,7 +78,6 @@ class Front:
         self.settings = settings
         self._error = error
         self._hook = on_error
-        self._block = b""
         self.callers: set[Caller] = set()
         self.crowd: dict[str, int] = {}
         """How many of them come from which address; loopback is not counted."""
@@ -88,9 +86,9 @@ class Front:
         self.turned_away = 0
         """How many there have been of them."""
         self.draining = False
+        """Whether every answer is the last on its connection."""
         self.gentle = False
         """Whether the connections of callers on this machine stay while it drains."""
-        """Whether every answer is the last on its connection."""
         self.stopping = False
         """Whether handlers still at work are being cancelled."""
 
@@ -117,11 +115,9 @@ class Front:
                     self.crowd[host] = left
 
     def overloaded(self) -> bytes:
-        """Render the answer to connections over the bound, once."""
-        if not self._block:
-            headers, body = self._error(503, "overloaded", "too many connections")
-            self._block = compose(503, headers, b"Content-Length: %d\r\n%b" % (len(body), CLOSE)) + body
-        return self._block
+        """Render the answer to a connection over the bound."""
+        headers, body = self._error(503, "overloaded", "too many connections")
+        return compose(503, headers, b"Content-Length: %d\r\n%b" % (len(body), CLOSE)) + body
 
     def refuse(self, outlet: Outlet, status: int, code: str, text: str) -> None:
         """Answer with an envelope, where nothing has been sent; else leave a visible cut."""

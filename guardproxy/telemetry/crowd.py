@@ -2,9 +2,10 @@
 
 Here belongs which those are, and when their number is told instead.  How a line looks and leaves is the log's.
 
-A call is turned away that is answered 503 without anybody having been asked: overloaded, open circuit, shutting down.
-Each second the first few are written as all others are; the rest are counted, and when the second is over one line says
-how many there were of each code.  Nothing is lost to metrics and live page, which are told of each.
+Turned away is a call that is answered 503 without anybody having been asked (overloaded, open circuit, shutting down),
+and a request that has not become a call, since it is none (garbage, too slow, too large, for nobody).  Each second the
+first few are written as all others are; the rest are counted, and when the second is over one line says how many there
+were of each code.  Nothing is lost to metrics and live page, which are told of each.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Crowd:
     def hides(self, record: Record, at: float) -> bool:
         """Whether this call, ended *at* that time of day, is only counted."""
         reply = record.reply
-        if reply is None or reply.status != 503 or record.attempts:
+        if reply is None or record.attempts or reply.status < 400 or (reply.status != 503 and record.call is not None):
             return False
         if int(at) != self._second:
             self._turn(int(at))

@@ -210,6 +210,32 @@ async def test_refusals_of_the_house(stand):
         assert after[name] == before[name] + 1
 
 
+@pytest.mark.parametrize(
+    "code, sent",
+    [
+        ("invalid_request", b"POST /v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("invalid_request", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("request_too_large", b"GET /v1/x HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 40_000 + b"\r\n\r\n"),
+        ("request_timeout", b"POST /v1/chat/completions HTTP/1.1\r\nHost"),
+    ],
+)  # fmt: skip
+async def test_refusals_of_the_front(make, code, sent):
+    """Bytes that are no request are answered with an id, counted, shown and written: whoever is probed sees it."""
+    stand = await make({"limits": {"header_timeout": 0.3}})
+    before = await stand.metrics()
+    received, _ = await stand.raw(sent, patience=10)
+    assert b'"code":"%b"' % code.encode() in received
+    ident = re.search(rb"\r\nX-Request-Id: (\w+)\r\n", received)
+    assert ident is not None
+    after = await stand.metrics()
+    name = f'guardproxy_errors_total{{code="{code}"}}'
+    assert after[name] == before[name] + 1
+    name = 'guardproxy_requests_total{source="own",status="4xx"}'
+    assert after[name] == before[name] + 1
+    shown = await stand.get(f"/guard/requests/{ident[1].decode()}")
+    assert shown.status == 200
+
+
 async def test_labels_come_from_the_configuration(stand):
     """Nothing that a caller sends becomes a label."""
     before = set(await stand.metrics())

@@ -118,6 +118,29 @@ async def test_a_page_may_change_nothing(stand):
     assert answer.status == 200
 
 
+@pytest.mark.parametrize(
+    "said, status",
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://{host}.evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Referer": "http://evil.example/page"}, 403),
+        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Origin": "http://{host}", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://{host}"}, 200),
+        ({"Referer": "http://{host}/guard/"}, 200),
+    ],
+)
+async def test_a_page_in_an_old_browser_may_change_nothing(stand, said, status):
+    """Browsers that know nothing of Sec-Fetch-Site say whose page it is by Origin or Referer; a form needs no leave."""
+    headers = {name: text.format(host=stand.admin.removeprefix("http://")) for name, text in said.items()}
+    answer = await stand.put("/guard/mode", {"ceiling": "fast"}, headers=headers)
+    assert answer.status == status
+    ceiling = (await stand.state())["mode"]["ceiling"]
+    assert (ceiling == "fast") is (status == 200), ceiling
+
+
 async def test_token(make):
     """With `admin_token` a wrong bearer token is 401, even from loopback, the right one and none at all are served."""
     stand = await make({"admin_token": "s3cret"})

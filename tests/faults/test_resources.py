@@ -201,7 +201,7 @@ async def test_what_the_log_says(status):
         await trial.send(request(None, *fields, method="GET", path='/llama/"%0a%0d{"level":"forged"}?key=sk-secret-1'))
         await trial.send(b"GET /what-i-asked\r\nAuthorization: sk-secret-1\r\n\r\n")
         lines = trial.log_lines  # each line is JSON, or this fails
-        assert len([line for line in lines if line["msg"] == "request"]) == 3
+        assert len([line for line in lines if line["msg"] == "request"]) == 4
         assert all(line["level"] in ("debug", "info", "warning", "error") for line in lines)
         text = json.dumps(lines)
         assert not [secret for secret in SECRETS if secret in text]

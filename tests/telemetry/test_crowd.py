@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardproxy.core.values import Attempt, Kind, Record, Reply
+from guardproxy.core.values import Attempt, Call, Kind, Record, Reply
 from guardproxy.telemetry.crowd import EACH_SECOND, Crowd
 from guardproxy.telemetry.log import Log
 
@@ -29,6 +29,12 @@ def test_the_first_of_each_second_are_written():
     assert crowd.over(10.0) == {}
 
 
+def test_what_has_not_become_a_call_is_a_crowd_too():
+    """Bytes that are no request, models that there are not: whoever tries for thousands does not fill the disk."""
+    crowd = Crowd()
+    assert [crowd.hides(turned("invalid_request", 400), 7.0) for _ in range(12)][-3:] == [False, True, True]
+
+
 ASKED = Attempt("qwen", "q", "503", Kind.THROTTLED, 0.0, 1.0)
 
 
@@ -37,7 +43,7 @@ ASKED = Attempt("qwen", "q", "503", Kind.THROTTLED, 0.0, 1.0)
     [
         Record(0.0),
         Record(0.0, reply=Reply(200, b"", source="cache")),
-        turned("upstream_reset", 502),
+        turned("invalid_model_output", 502, call=Call("1", "POST", "/", "", [], b"", {}, None)),
         turned(attempts=[ASKED]),
     ],
 )
