@@ -111,7 +111,7 @@ class Sinks:
             self._fold_soon()
 
     def refused(self, status: int, code: str, message: str, ident: str) -> tuple[Headers, bytes]:
-        """What is said to a request that is none, and so has not become a call: header fields and body; told as well."""
+        """What is said to a request that is none, and has not become a call: header fields and body; told as well."""
         reply, now = error(status, code, message), self._loop.time()
         reply.headers = [*reply.headers, (b"X-Request-Id", ident.encode())]
         if code not in _TOLD:
