@@ -7,6 +7,7 @@ PYTHON = python3
 IMAGE = guardproxy:dev
 SECONDS = 60
 MINUTES = 5
+UNIT = 1.0
 BIN = .venv/bin
 STAMP = .venv/.stamp
 
@@ -44,8 +45,8 @@ site: $(STAMP) ## the documentation as a site, into .site; broken links are erro
 bench: $(STAMP) ## what the hop costs on this machine
 	$(BIN)/python -m bench
 
-storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router
-	$(BIN)/python -m bench.storm
+storm: $(STAMP) ## an outage of a model, beside no proxy and sglang-router; nine minutes, or UNIT (1.0) of them
+	$(BIN)/python -m bench.storm --unit $(UNIT)
 
 overload: $(STAMP) ## ten times more calls than a model bears; writes docs/load.md
 	$(BIN)/python -m bench.overload

@@ -23,13 +23,13 @@ _REACHED = "#64748b"
 _TYPE = 'font-family="system-ui, sans-serif" font-size="12" role="img"'
 _HEAD = (
     "| | answered while it was ill | to strict callers | attempts per call | reached the dead model | "
-    "tries of a caller | 99 % within | strict callers served again after | busiest 0.1 s after |"
+    "tries of a caller | 99 % within | strict callers served again after | at once when asked again | longest silence |"
 )
 
 
 def table(rows: Mapping[str, Sums], absent: Mapping[str, str]) -> str:
     """One row for each system."""
-    lines = [_HEAD, "|---|---|---|---|---|---|---|---|---|"]
+    lines = [_HEAD, "|---" * 10 + "|"]
     for name, one in rows.items():
         shown = f"**{name}**" if name == "guardproxy" else name
         recovery = "not within the time"
@@ -37,11 +37,34 @@ def table(rows: Mapping[str, Sums], absent: Mapping[str, str]) -> str:
             recovery = f"{one.recovery:.1f} s, {one.proven:.1f} s after it was asked first"
         lines.append(
             f"| {shown} | {one.answered:.1%} | {one.answered_strictly:.1%} | {one.multiplied:.2f} | {one.wasted:,} | "
-            f"{one.tries:.2f} | {one.slowest:.1f} s | {recovery} | {one.rush} |"
+            f"{one.tries:.2f} | {one.slowest:.1f} s | {recovery} | {one.rush} | {one.silence:.1f} s |"
         )
     if absent:
         lines += ["", "Absent: " + ", ".join(f"{name} ({why})" for name, why in absent.items()) + "."]
     return "\n".join(lines)
+
+
+def reach(one: Sums | None, probes: int) -> str:
+    """What was to be reached, what was measured, and whether that is it; *probes* may reach a half-open upstream."""
+    lines = ["| to be reached | measured | |", "|---|---|---|"]
+    if one is None:
+        return "\n".join([*lines, "| – | not run | ✗ |"])
+    again = one.recovery is not None
+    rows = [
+        ("at most 1.1 attempts for each call (without any retry: 1)", f"{one.multiplied:.2f}", one.multiplied <= 1.1),
+        (
+            "callers are served by the model at most 2 s after it is well and its circuit is due",
+            f"{one.proven:.1f} s" if again else "not within the time",
+            again and one.proven <= 2.0,
+        ),
+        (f"at most {probes} attempts at once when it is due", str(one.rush), 0 < one.rush <= probes),
+        (
+            "answers never stop: at most 1 s between two, and none is lost",
+            f"{one.silence:.1f} s, {one.answered:.2%} answered",
+            one.silence <= 1.0 and one.answered >= 1.0,
+        ),
+    ]
+    return "\n".join([*lines, *(f"| {what} | {came} | {'✓' if held else '✗'} |" for what, came, held in rows)])
 
 
 def picture(script: Script, storms: Mapping[str, tuple[Sequence[Told], Sequence[Seen]]]) -> str:
@@ -70,9 +93,9 @@ def _bins(script: Script, told: Sequence[Told], seen: Sequence[Seen]) -> tuple[l
     for one in told:
         own, other, none = bars[place := min(many - 1, int(one.at))]
         bars[place] = (own + (one.ok and one.own), other + (one.ok and not one.own), none + (not one.ok))
-    line = [0] * many
+    line = [0] * min(many, int(seen[-1].at) + 1 if seen else 1)
     for earlier, later in pairwise(seen):
-        line[min(many - 1, int(later.at))] += later.calls["llama"] - earlier.calls["llama"]
+        line[min(len(line) - 1, int(later.at))] += later.calls["llama"] - earlier.calls["llama"]
     return bars, line
 
 

@@ -9,12 +9,14 @@ import asyncio
 import socket
 import sys
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, final
 
 from bench.lab import ROOT
 from bench.process import Running, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import aiohttp
@@ -26,6 +28,8 @@ WELL = "latency=0.25"
 """How long a well model takes to begin, seconds."""
 WATCH = 0.1
 """Seconds between two looks at what has reached the models."""
+REPORT = 100
+"""Looks between two words of how far it is."""
 
 
 @final
@@ -40,6 +44,10 @@ class Script:
     after: float = 140.0
     delay: float = 45.0
     """How long a slow model takes to begin."""
+
+    def phase(self, at: float) -> str:
+        """What the model is *at* real seconds from the start."""
+        return "well" if at < self.died or at >= self.well else "dead" if at < self.slowed else "slow"
 
     @property
     def died(self) -> float:
@@ -110,7 +118,14 @@ class Models:
         return Seen(at, calls, states[ILL]["open"])
 
 
-async def play(script: Script, models: Models, session: aiohttp.ClientSession, begun: float, seen: list[Seen]) -> None:
+async def play(
+    script: Script,
+    models: Models,
+    session: aiohttp.ClientSession,
+    begun: float,
+    seen: list[Seen],
+    say: Callable[[str], None],
+) -> None:
     """Let the ill model live through *script*, which began at *begun* (the loop's clock), and watch."""
     loop = asyncio.get_running_loop()
     orders: list[tuple[float, dict[str, Any]]] = [
@@ -118,7 +133,11 @@ async def play(script: Script, models: Models, session: aiohttp.ClientSession, b
         (script.slowed, {"down": False, "fault": f"latency={script.delay * script.unit:g}"}),
         (script.well, {"down": False, "fault": WELL}),
     ]
-    while (at := loop.time() - begun) < script.over:
+    for number in count():
+        if (at := loop.time() - begun) >= script.over:
+            return
+        if number % REPORT == 0 and seen:
+            say(f"  {at:.0f} of {script.over:.0f} s, {script.phase(at)}: {seen[-1].calls[ILL]} attempts reached it")
         while orders and at >= orders[0][0]:
             await models.order(session, orders.pop(0)[1])
         seen.append(await models.look(session, loop.time() - begun))

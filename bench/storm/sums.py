@@ -42,7 +42,9 @@ class Sums:
     proven: float
     """The same from the first attempt that reached the model after its recovery."""
     rush: int
-    """Attempts that reached the model in the busiest tenth of a second of the two after it was asked first."""
+    """Attempts that reached the model when it was asked first after its recovery, before any could be answered."""
+    silence: float
+    """Seconds between two answers to callers who accept another model, at the most, from its death on."""
 
 
 def sums(script: Script, told: Sequence[Told], seen: Sequence[Seen]) -> Sums:
@@ -63,7 +65,8 @@ def sums(script: Script, told: Sequence[Told], seen: Sequence[Seen]) -> Sums:
         slowest=seconds[int(len(seconds) * 0.99)] if seconds else 0.0,
         recovery=recovery,
         proven=max(0.0, (recovery or 0.0) - first),
-        rush=_rush(script.well + first, seen),
+        rush=_rush(script, seen),
+        silence=_silence(script, told),
     )
 
 
@@ -98,7 +101,17 @@ def _first(script: Script, seen: Sequence[Seen]) -> float:
     return 0.0
 
 
-def _rush(begun: float, seen: Sequence[Seen]) -> int:
-    """The most attempts between two looks within two seconds after *begun*."""
-    after = [one for one in seen if begun - 0.2 <= one.at <= begun + 2.0]
-    return max((later.calls[ILL] - one.calls[ILL] for one, later in pairwise(after)), default=0)
+def _rush(script: Script, seen: Sequence[Seen]) -> int:
+    """The attempts of the two tenths of a second in which it was asked first: a well model takes longer to answer."""
+    for place, (earlier, later) in enumerate(pairwise(seen)):
+        if later.at >= script.well and later.calls[ILL] > earlier.calls[ILL]:
+            last = seen[min(place + 2, len(seen) - 1)]
+            return last.calls[ILL] - earlier.calls[ILL]
+    return 0
+
+
+def _silence(script: Script, told: Sequence[Told]) -> float:
+    """The longest time without an answer, for those who accept another model."""
+    answered = sorted(one.at for one in told if one.ok and not one.strict and script.died <= one.at < script.over)
+    edges = [script.died, *answered, script.over]
+    return max(later - earlier for earlier, later in pairwise(edges))
