@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.values import Record, Reply
+from guardproxy.core.steps import Ready
+from guardproxy.core.values import Call, Record, Reply
+from guardproxy.flow import refusals
 from guardproxy.flow.foreseen import foreseen
 from guardproxy.flow.read import error
 from guardproxy.flow.share import is_due
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from guardproxy.flow.read import Place
     from guardproxy.net.server import Outlet, Request
     from guardproxy.telemetry.spans import Spans
+
+LONG = 256 << 10
+"""Bytes of a body above which others are served between reading it, admitting it and asking."""
 
 
 @final
@@ -77,8 +82,7 @@ class Desk:
             return None
         if body is None:
             return self._wait(place, request, record, outlet)
-        self._serve(place, body, request, record, outlet)
-        return None
+        return self._serve(place, body, request, record, outlet)
 
     async def handle_admin(self, request: Request, outlet: Outlet) -> None:
         """Answer one request of an operator: own paths, and nothing else."""
@@ -103,30 +107,69 @@ class Desk:
         except Unreadable as unreadable:
             self._unread(unreadable, request, record, outlet)
         except asyncio.CancelledError:
-            record.gone = outlet.gone
-            if not outlet.gone:  # it is the proxy that leaves
-                record.reply = error(503, "shutting_down", "the proxy is shutting down")
-            self._over(record)
+            self._cut(record, outlet)
             raise
         else:
-            self._serve(place, body, request, record, outlet)
+            if (going := self._serve(place, body, request, record, outlet)) is not None:
+                await going
 
-    def _serve(self, place: Place, body: bytes, request: Request, record: Record, outlet: Outlet) -> None:
-        """From the request to a call that every guard has admitted, and that is performed, or to a reply."""
+    def _cut(self, record: Record, outlet: Outlet) -> None:
+        """Nobody waits any more for a call that has not begun, or the proxy leaves."""
+        record.gone = outlet.gone
+        if not outlet.gone:
+            record.reply = error(503, "shutting_down", "the proxy is shutting down")
+        self._over(record)
+
+    def _serve(
+        self, place: Place, body: bytes, request: Request, record: Record, outlet: Outlet
+    ) -> Coroutine[Any, Any, None] | None:
+        """From the request to a call that every guard has admitted, and that is performed, or to a reply.
+
+        A coroutine where something has to be made ready first, or the body is long.
+        """
         house = self.house
         now = self._loop.time()
+        admitted: Call | Reply | Ready
         try:
-            call = house.reading.call(request.method, place, request.headers, body, now)
+            admitted = call = house.reading.call(request.method, place, request.headers, body, now)
             if type(call) is not Reply:
                 record.call = call
                 if self.spans is not None:
                     self.spans.begin(call, record)
-                call = house.rules.admit(call, record, now)
-                if house.rules.lined and type(call) is not Reply:
-                    call = foreseen(call, house.rules, record, now) or call
+                if len(body) > LONG:
+                    return self._in_turns(call, house, request, record, outlet)
+                admitted = _admitted(call, house, record, now)
         except BaseException:  # ours: the front answers it, but the call is counted as over all the same
             self._over(record)
             raise
+        if type(admitted) is Ready:
+            return self._in_turns(admitted, house, request, record, outlet)
+        self._begin(admitted, house, request, record, outlet)
+        return None
+
+    async def _in_turns(
+        self, came: Call | Reply | Ready, house: House, request: Request, record: Record, outlet: Outlet
+    ) -> None:
+        """Go on in several turns of the loop: for what is long, and to wait until what the guards need is ready."""
+        try:
+            if isinstance(came, Call):
+                await asyncio.sleep(0)
+                came = _admitted(came, house, record, self._loop.time())
+                await asyncio.sleep(0)
+            while isinstance(came, Ready):
+                if await house.scales.make_ready(came):
+                    came = _admitted(came.call, house, record, self._loop.time(), came)
+                else:
+                    came = refusals.not_ready(came.call)
+        except asyncio.CancelledError:
+            self._cut(record, outlet)
+            raise
+        except BaseException:
+            self._over(record)
+            raise
+        self._begin(came, house, request, record, outlet)
+
+    def _begin(self, call: Call | Reply, house: House, request: Request, record: Record, outlet: Outlet) -> None:
         if type(call) is Reply:
             self._refuse(call, request, record, outlet)
             return
@@ -163,3 +206,12 @@ class Desk:
         self.in_flight -= 1
         record.ended = self.last = self._loop.time()
         self._told(record)
+
+
+def _admitted(call: Call, house: House, record: Record, now: float, since: Ready | None = None) -> Call | Reply | Ready:
+    """What the guards say to *call*, and a refusal where it can be foreseen."""
+    rules = house.rules
+    admitted = rules.admit(call, record, now, since)
+    if rules.lined and type(admitted) is Call:
+        return foreseen(admitted, rules, record, now) or admitted
+    return admitted

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from guardproxy.core.line import Line
-    from guardproxy.core.steps import Weigh
+    from guardproxy.core.steps import Ready, Weigh
     from guardproxy.core.values import (
         Answer,
         Call,
@@ -43,8 +43,8 @@ class Guard:
     needed: bool = False
     """Whether no call can do without it, whatever ``X-Guardproxy-Skip`` or its route says."""
 
-    def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
-        """Before anything leaves: answer, rewrite, or let pass."""
+    def admit(self, call: Call, record: Record, now: float) -> Call | Reply | Ready:
+        """Before anything leaves: answer, rewrite, or let pass; or have something made ready, and be asked again."""
         del record, now
         return call
 

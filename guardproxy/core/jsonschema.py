@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import jsonschema_rs as engine
 
+from guardproxy.core.heft import LIGHT
 from guardproxy.core.references import escaped
-from guardproxy.core.schema_bounds import InvalidSchema, bound, pointer
+from guardproxy.core.schema_bounds import Bound, InvalidSchema, bound, pointer
 from guardproxy.core.schema_words import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["InvalidSchema", "Validator", "compile", "why"]
+__all__ = ["Bound", "Distant", "InvalidSchema", "Validator", "compile", "measured", "why"]
 
 _ROOT: Final = "guardproxy:schema"
 _PATTERNS: Final = engine.FancyRegexOptions(backtrack_limit=10_000, size_limit=10 << 20, dfa_size_limit=1 << 20)
@@ -106,14 +107,36 @@ class Validator:
         return self._build(keywords).is_valid
 
 
-def compile(schema: object) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
-    """Make a `Validator` of *schema* (draft by ``$schema``, else 2020-12).
+@final
+class Distant:
+    """A JSON Schema that takes too long to make ready here: answers are judged by it in another process alone."""
+
+    __slots__ = ("text",)
+
+    heft: Final = LIGHT + 1
+    """Whatever is judged by it is too much work here."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        """The schema, written down."""
+
+    def __repr__(self) -> str:
+        return f"<Distant schema of {len(self.text)} bytes>"
+
+
+def measured(schema: object) -> Bound:
+    """How much work *schema* makes; raises `InvalidSchema` where it is none, or too much."""
+    if not isinstance(schema, dict | bool):
+        raise InvalidSchema("", f"a JSON Schema is an object, true or false, not {_name(schema)}")
+    return bound(schema)
+
+
+def compile(schema: Any, known: Bound | None = None) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
+    """Make a `Validator` of *schema* (draft by ``$schema``, else 2020-12); *known*: how much work it makes.
 
     Raises `InvalidSchema` where it is no schema, refers to anything outside itself, or is too deep.
     """
-    if not isinstance(schema, dict | bool):
-        raise InvalidSchema("", f"a JSON Schema is an object, true or false, not {_name(schema)}")
-    lost, heft = bound(schema)
+    lost, heft, _ = measured(schema) if known is None else known
     draft = _draft(schema)
     build = _builder(draft)
     if isinstance(schema, dict) and draft is engine.Draft202012Validator and "$schema" in schema:

@@ -12,7 +12,6 @@ itself through `items` or `properties` is not followed twice: the engine remembe
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -20,16 +19,19 @@ from guardproxy.core.heft import heft
 from guardproxy.core.patterns import look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 MAX_NESTING: Final = 200
 """Containers inside each other, the schema's text taken as JSON: 100 objects deep. The engine ends at 255."""
 
 MAX_PARTS: Final = 50_000
-"""Objects in a schema, which make some 4 MB: making one of 10,000 ready takes 0.15 s, once."""
+"""Objects in a schema, which make some 4 MB: making one of 10,000 ready takes 0.1 s, once."""
 
-MAX_TURNS: Final = 100_000
-"""Steps to which the patterns of a schema are written out: 0.6 s to make ready, once; published ones have 70,000."""
+MAX_TURNS: Final = 150_000
+"""Steps to which the patterns of a schema are written out: 0.9 s to make ready, once; published ones have 80,000."""
+
+_PATTERN: Final = 8
+"""What every pattern takes to make ready, in such steps."""
 
 MAX_CHAIN: Final = 100
 """Schemas that apply to one value because each refers to the next."""
@@ -37,15 +39,20 @@ MAX_CHAIN: Final = 100
 MAX_JUDGEMENTS: Final = 10_000
 """How often one value may have to be judged; at 20 ns each that is 0.2 ms."""
 
-_ONE = ("not", "if", "then", "else")
-_LISTS = ("allOf", "anyOf", "oneOf")
-_MAPS = ("dependentSchemas", "dependencies")
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_ITEMS = ("items", "additionalItems", "unevaluatedItems", "contains", "prefixItems")
-_REST = ("additionalProperties", "unevaluatedProperties", "propertyNames")
+_ONE: Final = frozenset(("not", "if", "then", "else"))
+_LISTS: Final = frozenset(("allOf", "anyOf", "oneOf"))
+_MAPS: Final = frozenset(("dependentSchemas", "dependencies"))
+_REFERENCES: Final = frozenset(("$ref", "$dynamicRef", "$recursiveRef"))
+_ITEMS: Final = frozenset(("items", "additionalItems", "unevaluatedItems", "contains", "prefixItems"))
+_REST: Final = frozenset(("additionalProperties", "unevaluatedProperties", "propertyNames"))
+_MEMBERS: Final = frozenset(("properties", "patternProperties"))
+_APPLIED: Final = _ONE | _LISTS | _MAPS | _REFERENCES | _ITEMS | _REST | _MEMBERS
+_NAMING: Final = frozenset(("$id", "id", "$anchor", "$dynamicAnchor"))
+_PATTERNS: Final = frozenset(("pattern", "patternProperties"))
 
-_Work = tuple[int, Counter[str], int]
-"""Judgements of the value itself, of each of its children, and the longest chain to get there."""
+_Work = tuple[int, dict[str, int], int, int]
+"""Judgements of the value itself, of each of its children, the longest chain to get there, and the most of all."""
+_LEAF: Final[_Work] = (1, {}, 0, 1)
 
 
 @final
@@ -74,23 +81,26 @@ class Bound(NamedTuple):
     """The place of the first reference that names nothing in it; empty: there is none."""
     heft: int
     """How many times as much work as an ordinary schema it makes (`core.heft`)."""
+    turns: int = 0
+    """Steps to which its patterns are written out, at 6 µs each."""
 
 
 def bound(schema: Any) -> Bound:
     """Raise `InvalidSchema` (``schema_too_deep``) where *schema* would take too much work to apply."""
     bounds = _Bounds(schema)
-    own, _, _ = bounds.work(schema, "")
+    own = bounds.work(schema)[0]
     if bounds.turns > MAX_TURNS:
         raise InvalidSchema("", f"patterns that repeat more than {MAX_TURNS:,} times in all", "schema_too_deep")
-    return Bound(bounds.lost, heft(bounds.nodes, max(own, bounds.most)))
+    return Bound(bounds.lost, heft(bounds.nodes, max(own, bounds.most)), bounds.turns)
 
 
 @final
 class _Bounds:
-    """The index of a schema's parts, and the work each of them makes."""
+    """The index of a schema's parts, and the work each of them makes; nothing here recurses."""
 
     def __init__(self, root: Any) -> None:
-        self._places: dict[int, str] = {}
+        self._ways: dict[int, tuple[int, str | int]] = {}
+        """Of each container: what it lies in, and under which name; places are seldom asked for."""
         self._bases: dict[int, str] = {}
         self._named: dict[str, Any] = {"": root}
         self._done: dict[int, _Work] = {}
@@ -107,21 +117,29 @@ class _Bounds:
         self._index(root)
 
     def _index(self, root: Any) -> None:
-        todo: list[tuple[Any, str, str, int]] = [(root, "", "", 0)]
+        todo: list[tuple[Any, str, int]] = [(root, "", 0)] if type(root) is dict else []
+        ways, bases, nodes = self._ways, self._bases, self.nodes
         while todo:
-            node, base, place, depth = todo.pop()
+            node, base, depth = todo.pop()
             if depth > MAX_NESTING:
+                place = self._place(node)
                 raise InvalidSchema(place, f"more than {MAX_NESTING} levels inside each other", "schema_too_deep")
-            if isinstance(node, dict):
-                base = self._name(node, base)
-                self.nodes.append(node)
-                self.turns += _turns(node)
-                if len(self.nodes) > MAX_PARTS:
+            me, depth = id(node), depth + 1
+            if type(node) is dict:
+                if not _NAMING.isdisjoint(node):
+                    base = self._name(node, base)
+                if base:
+                    bases[me] = base
+                nodes.append(node)
+                if not _PATTERNS.isdisjoint(node):
+                    self.turns += _turns(node)
+                if len(nodes) > MAX_PARTS:
                     raise InvalidSchema("", f"more than {MAX_PARTS:,} parts", "schema_too_deep")
-                self._places[id(node)], self._bases[id(node)] = place, base
-                todo += [(value, base, place + pointer(str(key)), depth + 1) for key, value in node.items()]
-            elif isinstance(node, list):
-                todo += [(value, base, place + pointer(index), depth + 1) for index, value in enumerate(node)]
+            children: Iterable[tuple[str | int, Any]] = node.items() if type(node) is dict else enumerate(node)
+            for key, value in children:
+                if type(value) is dict or type(value) is list:
+                    ways[id(value)] = me, key
+                    todo.append((value, base, depth))
 
     def _name(self, node: dict[str, Any], base: str) -> str:
         for key in ("$id", "id"):
@@ -133,61 +151,88 @@ class _Bounds:
                 self._named.setdefault(f"{base}#{name}", node)
         return base
 
-    def work(self, node: Any, place: str) -> _Work:
-        """What applying *node* to one value makes of work; `place` is where it was named."""
-        if not isinstance(node, dict):
-            return 1, Counter(), 0
+    def _place(self, node: Any) -> str:
+        """Where *node* stands, as a JSON pointer."""
+        steps: list[str | int] = []
+        way = self._ways.get(id(node))
+        while way is not None and len(steps) <= MAX_NESTING:
+            steps.append(way[1])
+            way = self._ways.get(way[0])
+        return pointer(*reversed(steps))
+
+    def work(self, root: Any) -> _Work:
+        """What applying the schema to one value makes of work."""
+        found = self._known(root)
+        under_way = [] if found is not None else [self._weigh(root)]
+        while under_way:
+            try:
+                part = under_way[-1].send(found)
+            except StopIteration as end:
+                under_way.pop()
+                found = end.value
+            else:
+                found = self._known(part)
+                if found is None:
+                    under_way.append(self._weigh(part))
+        return found or _LEAF
+
+    def _known(self, node: Any) -> _Work | None:
+        """The work of *node* where it is known, or is none; None: it has to be weighed."""
+        if type(node) is not dict or _APPLIED.isdisjoint(node):
+            return _LEAF
         key = id(node)
-        place = self._places.get(key, place)
         if key in self._done:
             return self._done[key]
         if self._open.get(key) == self._depth:
-            raise InvalidSchema(place, "refers to itself without moving on in the value", "schema_too_deep")
-        if key in self._open:
-            return 1, Counter(), 0
+            reason = "refers to itself without moving on in the value"
+            raise InvalidSchema(self._place(node), reason, "schema_too_deep")
+        return _LEAF if key in self._open else None
+
+    def _weigh(self, node: dict[str, Any]) -> Generator[Any, Any, _Work]:
+        """Yields each part of *node* and is sent the work that it makes."""
+        key = id(node)
         self._open[key] = self._depth
-        own, children, chain = 1, Counter[str](), 0
+        own, chain = 1, 0
+        children: dict[str, int] = {}
         for part in self._same_value(node):
-            more, below, length = self.work(part, place)
+            more, below, length, _ = yield part
             own, chain = own + more, max(chain, length + 1)
-            children.update(below)
-            self._allow(own, chain, place)
+            for name, count in below.items():
+                children[name] = children.get(name, 0) + count
+            self._allow(own, chain, node)
         self._depth += 1
         for name, part in _below(node):
-            children[name] += max(self._heaviest(part, place), 1)
-            self._allow(children[name], 0, place)
+            found = yield part
+            children[name] = count = children.get(name, 0) + found[3]
+            self._allow(count, 0, node)
         self._depth -= 1
         del self._open[key]
-        self._done[key] = own, children, chain
+        rest = children.get("*", 0)
+        heaviest = max(own, rest, *(count + rest for name, count in children.items() if name != "*"))
+        self._done[key] = own, children, chain, heaviest
         return self._done[key]
 
-    def _heaviest(self, node: Any, place: str) -> int:
-        own, children, _ = self.work(node, place)
-        rest = children["*"]
-        return max(own, rest, *(count + rest for name, count in children.items() if name != "*"), 1)
-
-    def _allow(self, judgements: int, chain: int, place: str) -> None:
+    def _allow(self, judgements: int, chain: int, node: dict[str, Any]) -> None:
         self.most = max(self.most, judgements)
         if judgements > MAX_JUDGEMENTS:
-            raise InvalidSchema(
-                place, f"would judge one value more than {MAX_JUDGEMENTS} times over", "schema_too_deep"
-            )
+            reason = f"would judge one value more than {MAX_JUDGEMENTS} times over"
+            raise InvalidSchema(self._place(node), reason, "schema_too_deep")
         if chain > MAX_CHAIN:
-            raise InvalidSchema(place, f"a chain of more than {MAX_CHAIN} schemas for one value", "schema_too_deep")
+            reason = f"a chain of more than {MAX_CHAIN} schemas for one value"
+            raise InvalidSchema(self._place(node), reason, "schema_too_deep")
 
     def _same_value(self, node: dict[str, Any]) -> Iterator[Any]:
-        for key in _ONE:
-            if key in node:
-                yield node[key]
-        for key in _LISTS:
-            yield from node[key] if isinstance(node.get(key), list) else ()
-        for key in _MAPS:
-            yield from node[key].values() if isinstance(node.get(key), dict) else ()
-        for key in _REFERENCES:
-            if isinstance(reference := node.get(key), str):
-                part = self._follow(reference, self._bases.get(id(node), ""))
+        for key, value in node.items():
+            if key in _ONE:
+                yield value
+            elif key in _LISTS:
+                yield from value if isinstance(value, list) else ()
+            elif key in _MAPS:
+                yield from value.values() if isinstance(value, dict) else ()
+            elif key in _REFERENCES and isinstance(value, str):
+                part = self._follow(value, self._bases.get(id(node), ""))
                 if part is None and not self.lost:
-                    self.lost = self._places[id(node)] + pointer(key)
+                    self.lost = self._place(node) + pointer(key)
                 yield part
 
     def _follow(self, reference: str, base: str) -> Any:
@@ -214,24 +259,21 @@ class _Bounds:
 
 def _below(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The schemas for the children of a value; ``*`` stands for every member, ``[]`` for every item."""
-    for key in _ITEMS:
-        if key in node:
-            parts = node[key] if isinstance(node[key], list) else [node[key]]
-            for part in parts:
+    for key, value in node.items():
+        if key in _ITEMS:
+            for part in value if isinstance(value, list) else (value,):
                 yield "[]", part
-    for key in _REST:
-        if key in node:
-            yield "*", node[key]
-    for key in ("properties", "patternProperties"):
-        if isinstance(node.get(key), dict):
-            for name, part in node[key].items():
+        elif key in _REST:
+            yield "*", value
+        elif key in _MEMBERS and isinstance(value, dict):
+            for name, part in value.items():
                 yield "." + name if key == "properties" else "*", part
 
 
 def _turns(node: dict[str, Any]) -> int:
     pattern, named = node.get("pattern"), node.get("patternProperties")
-    turns = look(pattern).turns if isinstance(pattern, str) else 0
-    return turns + (sum(look(str(name)).turns for name in named) if isinstance(named, dict) else 0)
+    turns = _PATTERN + look(pattern).turns if isinstance(pattern, str) else 0
+    return turns + (sum(_PATTERN + look(name).turns for name in named) if isinstance(named, dict) else 0)
 
 
 def _join(base: str, reference: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from guardproxy.core.flights import Flight
     from guardproxy.core.line import Ticket
@@ -112,6 +112,26 @@ class Weigh:
     """When nobody waits for it any more (the loop's clock)."""
     answer: bytes | None = None
     """What came of it."""
+
+
+@final
+@dataclass(slots=True)
+class Ready:
+    """Before *call* is admitted have something made ready that is too much work for the loop, and go on then.
+
+    No step of a story: there is none yet.
+    """
+
+    call: Call
+    question: bytes
+    is_needed: Callable[[], bool]
+    """Whether the answer is still unknown when it is this question's turn: others may have asked the same."""
+    then: Callable[[bytes | None], None]
+    """Takes the answer; None: it took too much time or memory, or nobody could be asked."""
+    until: float
+    """When nobody waits for it any more (the loop's clock)."""
+    left: Sequence[Any] = ()
+    """Who is to be asked then."""
 
 
 @final

@@ -64,6 +64,11 @@ def failed(call: Call, fault: Fault) -> Reply:
     return _error(call, fault.status, fault.code, fault.message, headers)
 
 
+def not_ready(call: Call) -> Reply:
+    """The time of a call was over before what it needs was made ready; nobody was asked."""
+    return _error(call, 504, "upstream_timeout", "the deadline passed while the schema was made ready", [_NO_RETRY])
+
+
 def passed_on(answer: Answer, headers: Headers) -> Reply:
     """The upstream's own error, as it came; but a time to wait that makes no sense would send SDKs to sleep for it."""
     if (wait := answer.retry_after) is None or wait >= RETRY_AFTER_CAP:

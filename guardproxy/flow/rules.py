@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from guardproxy.core.flights import Flights
 from guardproxy.core.guard import Guard
-from guardproxy.core.values import Call, Kind, Refusal, Reply
+from guardproxy.core.steps import Ready
+from guardproxy.core.values import Call, Kind, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from guardproxy.core.guard import Watcher
     from guardproxy.core.line import Line, Ticket
     from guardproxy.core.steps import Ask, Weigh
-    from guardproxy.core.values import Answer, News, Outcome, Record, Target, Verdict
+    from guardproxy.core.values import Answer, News, Outcome, Record, Reply, Target, Verdict
 
 
 _NOBODY: frozenset[str] = frozenset()
@@ -116,15 +117,21 @@ class Rules:
         self._settles = tuple((g.name, g.settle) for g in _speaking(guards, "settle"))
         self._ticks = tuple(g.tick for g in _speaking(guards, "tick"))
 
-    def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
-        """Answer from the house if any guard can; the story begins only if none could."""
-        for name, speak in self._admits:
+    def admit(self, call: Call, record: Record, now: float, since: Ready | None = None) -> Call | Reply | Ready:
+        """Answer from the house if any guard can; the story begins only if none could.
+
+        *since*: what had to be made ready first, and now is.
+        """
+        for name, speak in self._admits if since is None else since.left:
             if call.skip and name in call.skip:
                 continue
             admitted = speak(call, record, now)
-            if type(admitted) is Reply:
-                return admitted
-            call = admitted
+            if type(admitted) is Call:
+                call = admitted
+                continue
+            if type(admitted) is Ready:
+                admitted.left = self._admits[self._admits.index((name, speak)) :]
+            return admitted
         return call
 
     def permit(self, target: Target, now: float, skip: frozenset[str] = _NOBODY) -> list[Any] | Refusal:

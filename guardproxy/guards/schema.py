@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.heft import LIGHT
+from guardproxy.core.jsonschema import Validator
 from guardproxy.core.prefix import BRIEF_PROSE, MAX_PROSE
-from guardproxy.core.steps import Weigh
+from guardproxy.core.steps import Ready, Weigh
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict
 from guardproxy.openai import weighing
 from guardproxy.openai.fields import JSON
 from guardproxy.openai.judge import FINE, Judged, Question, arguments, judge, texts
 from guardproxy.openai.schemas import Misplaced, Schemas
+from guardproxy.openai.shelf import Order
 from guardproxy.openai.watch import Reading
 
 if TYPE_CHECKING:
@@ -109,20 +111,26 @@ class JsonGuard(Guard):
         self._unwatched = unwatched
         """Upstreams whose answers are waited for to their end."""
 
-    def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
-        """Mark a call whose answer has to satisfy a schema; refuse one whose schema is none."""
-        del record, now
+    def admit(self, call: Call, record: Record, now: float) -> Call | Reply | Ready:
+        """Mark a call whose answer has to satisfy a schema; refuse one whose schema is none.
+
+        Whether a large one is one is found out elsewhere first.
+        """
         dialect = call.dialect
         if dialect is None or not dialect.judged:
             return call
         settings, strict = self.settings, self.settings.enabled is True
+        order = Order(now, settings.judge_seconds)
         try:
-            schema = self._schemas.of(call, dialect)
+            schema = self._schemas.of(call, dialect, order)
         except Misplaced as wrong:
             if not strict:
                 return call
             body = dialect.error(400, wrong.code, str(wrong), wrong.param)
             return Reply(400, body, list(_JSON), code=wrong.code)
+        if order.heavy:
+            record.note(now, "makes ready", f"{len(order.heavy)} schemas, {sum(map(len, order.heavy))} bytes")
+            return self._elsewhere(call, order.heavy)
         if schema is not None:
             call.schema = schema
             call.whole = strict and (not call.stream or settings.stream_validation != "report")
@@ -130,10 +138,19 @@ class JsonGuard(Guard):
             call.keep = call.keep or not call.whole
         return call
 
+    def _elsewhere(self, call: Call, heavy: list[bytes]) -> Ready:
+        """Have it found out whether *heavy* are schemas."""
+        shelf = self._schemas.shelf
+
+        def then(said: bytes | None) -> None:
+            shelf.learn(heavy, None if said is None else weighing.read_about(said))
+
+        return Ready(call, weighing.ask_about(heavy), lambda: shelf.is_unknown(heavy), then, call.deadline)
+
     def watch(self, call: Call, target: Target) -> Watcher | None:
         """Read along an answer that is held back, to stop the model as soon as it is wrong."""
         schema = call.schema
-        if schema is None or not schema.text or schema.check is None or call.dialect is None:
+        if schema is None or not schema.text or type(schema.check) is not Validator or call.dialect is None:
             return None
         if not (self.settings.early_abort and self.settings.strict_schema) or target.upstream in self._unwatched:
             return None

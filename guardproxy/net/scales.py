@@ -22,8 +22,12 @@ from guardproxy.openai.weighing import ASKED, SAID
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
+    from guardproxy.core.steps import Ready
+
 PLACES: Final = 2
-"""Processes at once; who comes then waits, as long as somebody waits for him."""
+"""Processes at once that judge; who comes then waits, as long as somebody waits for him."""
+ASIDE: Final = 1
+"""The same for making ready what is asked before a call is admitted: so nobody's answer waits for a hostile schema."""
 IDLE: Final = 60.0
 """Seconds after which a process that nobody needs is ended."""
 GRACE: Final = 5.0
@@ -41,6 +45,7 @@ class Scales:
         """Bytes that a process may take besides what it needs to begin."""
         self._loop = loop
         self._places = asyncio.Semaphore(PLACES)
+        self._aside = asyncio.Semaphore(ASIDE)
         self._idle: list[tuple[Process, asyncio.TimerHandle]] = []
         self._busy: set[Process] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -55,6 +60,19 @@ class Scales:
                 return await self._asked(question)
         except TimeoutError:
             return None
+
+    async def make_ready(self, ready: Ready) -> bool:
+        """Have answered what has to be known before a call is admitted, unless that has become known meanwhile.
+
+        False where `until` has come first.
+        """
+        try:
+            async with asyncio.timeout_at(ready.until if ready.until < float("inf") else None), self._aside:
+                if ready.is_needed():
+                    ready.then(await self._asked(ready.question))
+                return True
+        except TimeoutError:
+            return False
 
     async def close(self) -> None:
         """End them all."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.jsonschema import why
+from guardproxy.core.jsonschema import Distant, why
 from guardproxy.openai.repair import repair
 from guardproxy.openai.strict import finite, loads
 
@@ -25,7 +25,7 @@ class Question:
     """One text that has to be judged."""
 
     text: str
-    check: Validator | None
+    check: Validator | Distant | None
     """What it has to satisfy; None: any JSON object will do."""
     what: str = "it"
     """What the sentences about it begin with, in the singular."""
@@ -35,7 +35,7 @@ class Question:
     @property
     def weight(self) -> int:
         """How much work it is, in characters of an ordinary answer (`core.heft.LIGHT` is a lot)."""
-        return len(self.text) * (1 if self.check is None else self.check.heft)
+        return (len(self.text) or 1) * (1 if self.check is None else self.check.heft)
 
 
 @final
@@ -82,6 +82,8 @@ def arguments(schema: Schema, dialect: Dialect, doc: Any) -> list[Question | Non
 def judge(question: Question, *, mend: bool) -> Judged:
     """Hold a text against its schema; where it breaks it, look for what was meant, if *mend* allows."""
     text, check = question.text, question.check
+    if type(check) is Distant:
+        raise TypeError("there is no judging by a distant schema here")
     found = _verdict(text, check, question.what)
     if not found.problem:
         return Judged(mended=text) if question.aside else found

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from guardproxy.core.asked import Schema
-from guardproxy.core.jsonschema import InvalidSchema, why
+from guardproxy.core.jsonschema import Distant, InvalidSchema, Validator, why
 from guardproxy.core.jsonschema import compile as compile_schema
-from guardproxy.openai.shelf import Shelf, digest_of
+from guardproxy.openai.shelf import Order, Shelf, digest_of
 from guardproxy.openai.strict import dumps, loads
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from guardproxy.core.asked import Wanted
     from guardproxy.core.dialect import Dialect
-    from guardproxy.core.jsonschema import Validator
     from guardproxy.core.values import Call
 
 ANY_OBJECT: Final = Schema("json_object", None, b"json_object")
@@ -39,38 +38,44 @@ class Schemas:
     def __repr__(self) -> str:
         return f"<Schemas {', '.join(self.declared) or 'of requests alone'}>"
 
-    def of(self, call: Call, dialect: Dialect) -> Schema | None:
-        """What the text and the tools of an answer to *call* have to satisfy; None: nothing. Raises `Misplaced`."""
+    def of(self, call: Call, dialect: Dialect, order: Order) -> Schema | None:
+        """What the text and the tools of an answer to *call* have to satisfy; None: nothing.
+
+        Raises `Misplaced`.  Where anything is put on the *order* what is returned is of no use.
+        """
         if call.wants_schema and call.wants_schema not in self.declared:
             names = ", ".join(self.declared) or "none"
             raise Misplaced(
                 "invalid_schema", None, f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
             )
-        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(dialect.wanted(call.doc))
+        named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(dialect.wanted(call.doc), order)
         parameters = dialect.parameters(call.doc)
         if not parameters:
             return named
-        checks = {name: self._compile(place, schema) for name, place, schema in parameters}
+        checks = {name: self._made_ready(place, schema, order) for name, place, schema in parameters}
         digest = b"" if named is None else named.digest
         if named is None:
             return Schema("tools", None, digest, text=False, tools=checks)
         return Schema(named.name, named.check, digest, named.fallback, tools=checks, source=named.source)
 
-    def _wanted(self, asked: Wanted | None) -> Schema | None:
+    def _wanted(self, asked: Wanted | None, order: Order) -> Schema | None:
         if asked is None:
             return None
         if asked.any_object:
             return ANY_OBJECT
-        validator = self._compile(asked.place, asked.schema)
+        declared, digest = self.declared.get(asked.name), digest_of(text := dumps(asked.schema))
+        if declared is not None and declared.digest == digest:
+            return Schema(asked.name, declared.check, digest, declared.fallback, source=asked.schema)
+        validator = self._made_ready(asked.place, asked.schema, order, text)
         fallback = None
-        if (declared := self.declared.get(asked.name)) is not None and declared.fallback is not None:
+        if declared is not None and declared.fallback is not None and type(validator) is Validator:
             # the app names its schema as the configuration does: its fallback serves, if it serves this schema too
             fallback = declared.fallback if validator.is_valid(loads(declared.fallback)) else None
-        return Schema(asked.name or asked.place, validator, digest_of(asked.schema), fallback, source=asked.schema)
+        return Schema(asked.name or asked.place, validator, digest, fallback, source=asked.schema)
 
-    def _compile(self, place: str, schema: Any) -> Validator:
+    def _made_ready(self, place: str, schema: Any, order: Order, text: bytes = b"") -> Validator | Distant | None:
         try:
-            return self.shelf.validator(schema)
+            return self.shelf.validator(schema, order, text)
         except InvalidSchema as wrong:
             raise Misplaced(wrong.code, place, str(wrong)) from wrong
 
@@ -88,7 +93,7 @@ class Misplaced(ValueError):  # noqa: N818 -- a condition of the request; nobody
 def declare(name: str, schema: object, fallback: object) -> Schema:
     """Make a named schema; raises `InvalidSchema` where it is none, `ValueError` where its fallback breaks it."""
     validator = compile_schema(schema)
-    digest = digest_of(schema)
+    digest = digest_of(dumps(schema))
     if fallback is None:
         return Schema(name, validator, digest, source=schema)
     if not validator.is_valid(fallback):

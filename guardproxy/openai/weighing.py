@@ -1,4 +1,4 @@
-"""Judging texts in another process: the questions and answers that go between the two, as bytes.
+"""What is asked of another process, as bytes: to judge texts, or to find out whether schemas are some.
 
 Here belongs what is written and read on either side, and the judging on the far one.  The process itself, its limits
 and its end are `net.scales`'s.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
 
+from guardproxy.core.jsonschema import Bound, Distant, InvalidSchema, measured
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.openai.judge import Judged, Question, judge
 from guardproxy.openai.strict import dumps, exact, loads
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 KEPT = 32
 """Schemas that the far side keeps compiled."""
+KEPT_CHARACTERS: Final = 2 << 20
+"""What they may be long together, within the memory that such a process may take."""
+_BOUNDED: Final = Bound("", 1)
+"""Whoever asks has found out already that a schema is not too much."""
 ASKED: Final = struct.Struct("!dI")
 """What comes before a question: the seconds it may take, and its length."""
 SAID: Final = struct.Struct("!I")
@@ -29,11 +35,13 @@ SAID: Final = struct.Struct("!I")
 
 def ask(questions: Sequence[Question], *, mend: bool) -> bytes:
     """Write *questions* down."""
-    asked = [
-        [one.text, None if one.check is None else exact(one.check.schema).decode(), one.what, one.aside]
-        for one in questions
-    ]
-    return dumps([mend, asked])
+    return dumps([mend, [[one.text, _written(one.check), one.what, one.aside] for one in questions]])
+
+
+def _written(check: Validator | Distant | None) -> str | None:
+    if check is None:
+        return None
+    return (check.text if type(check) is Distant else exact(check.schema)).decode()
 
 
 def read(answer: bytes) -> list[Judged]:
@@ -42,17 +50,49 @@ def read(answer: bytes) -> list[Judged]:
 
 
 @final
+@dataclass(slots=True, frozen=True)
+class Found:
+    """What was found out about a schema."""
+
+    heft: int = 0
+    """How many times as much work as an ordinary one it makes; 0: it is none."""
+    turns: int = 0
+    """Steps to which its patterns are written out."""
+    place: str = ""
+    """Where it is none: where in it, why, and the code of the error."""
+    reason: str = ""
+    code: str = ""
+
+
+def ask_about(schemas: Sequence[bytes]) -> bytes:
+    """Write down the question whether *schemas* are some."""
+    return b'{"schemas":[' + b",".join(schemas) + b"]}"
+
+
+def read_about(answer: bytes) -> list[Found]:
+    """What was found out about each of them."""
+    return [Found(*one) for one in loads(answer)]
+
+
+@final
 class Weighing:
     """The far side."""
 
-    __slots__ = ("_validators",)
+    __slots__ = ("_characters", "_validators")
 
     def __init__(self) -> None:
         self._validators: OrderedDict[str, Validator] = OrderedDict()
+        self._characters = 0
 
     def __call__(self, asked: bytes) -> bytes:
-        """Answer what `ask` has written."""
-        mend, questions = loads(asked)
+        """Answer what `ask` or `ask_about` has written."""
+        question = loads(asked)
+        if type(question) is dict:
+            found = [_looked_at(schema) for schema in question["schemas"]]
+            return dumps([[one.heft, one.turns, one.place, one.reason, one.code] for one in found])
+        return self._judged(*question)
+
+    def _judged(self, mend: bool, questions: list[Any]) -> bytes:
         found = [
             judge(Question(text, self._validator(schema), what, aside), mend=mend)
             for text, schema, what, aside in questions
@@ -64,7 +104,17 @@ class Weighing:
             return None
         found = self._validators.get(schema)
         if found is None:
-            found = self._validators[schema] = compile_schema(loads(schema.encode()))
-            if len(self._validators) > KEPT:
-                self._validators.popitem(last=False)
+            found = self._validators[schema] = compile_schema(loads(schema.encode()), _BOUNDED)
+            self._characters += len(schema)
+            while len(self._validators) > KEPT or (self._characters > KEPT_CHARACTERS and len(self._validators) > 1):
+                self._characters -= len(self._validators.popitem(last=False)[0])
         return found
+
+
+def _looked_at(schema: Any) -> Found:
+    try:
+        bound = measured(schema)
+        compile_schema(schema, bound)
+    except InvalidSchema as wrong:
+        return Found(place=wrong.place, reason=wrong.reason, code=wrong.code)
+    return Found(bound.heft, bound.turns)

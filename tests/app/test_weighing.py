@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 
+import aiohttp
 import pytest
 
-from tests.app.stand import NEVER, Replay, whole
+from tests.app.stand import CHAT, NEVER, Replay, whole
 
 EVIL = {"type": "array", "items": {"anyOf": [{"pattern": r"^(a|aa)+\1$"}, {"type": "string"}]}}
 ASKED = {"type": "json_schema", "json_schema": {"name": "evil", "schema": EVIL}}
@@ -84,3 +85,89 @@ async def test_a_long_stream_that_breaks_its_schema(make, mode):
 
         await stand.until_that(counted)
         assert await stand.metric("cache_size") == 0
+
+
+def large(number, **more):
+    """A schema of a megabyte, each time another: alternatives that double with every level."""
+    made: dict[str, object] = {"type": "integer"}
+    for _ in range(14):
+        made = {"anyOf": [made, {"type": "array", "items": made}]}
+    return {"title": str(number), "allOf": [{**made, **more}]}
+
+
+def wanting(schema):
+    return {"type": "json_schema", "json_schema": {"name": "large", "schema": schema}}
+
+
+async def patiently(stand, *, headers, **body):
+    """Ask llama, and wait for the answer however busy the machine is."""
+    asked = {"model": "llama", "messages": [], **body}
+    return await stand.ask("POST", CHAT, json=asked, headers=headers, timeout=aiohttp.ClientTimeout(60))
+
+
+async def test_health_is_answered_while_a_large_schema_is_made_ready(make):
+    """Not after it: nobody waits for more than a third of the time that making it ready takes."""
+    stand = await make({"timeouts": {"total": 60}, "json_guard": {"judge_seconds": 30}})
+    loop, shares = asyncio.get_running_loop(), []
+    for number in range(4):
+        began, longest = loop.time(), 0.0
+        task = asyncio.create_task(patiently(stand, response_format=wanting(large(number, minimum="x")), headers=NEVER))
+        while not task.done():
+            asked = loop.time()
+            assert (await stand.get("/healthz")).status == 200
+            longest = max(longest, loop.time() - asked)
+        answer = await task
+        assert (answer.status, answer.code) == (400, "invalid_schema")
+        assert "/allOf/0/minimum" in answer.error["message"]
+        shares.append(longest / (loop.time() - began))
+        if shares[-1] < 1 / 3:  # a machine may be busy with something else, but not each time
+            return
+    pytest.fail(f"nobody else was served for {shares} of the time")
+
+
+async def test_answers_are_judged_by_a_large_schema(make):
+    """Elsewhere, whatever their length: valid ones pass, others do not; the schema is made ready there once."""
+    guard = {"judge_seconds": 30, "max_retries": 0}
+    limits = {"timeouts": {"total": 60}, "cache": {"enabled": False}, "json_guard": guard}
+    async with Replay(says("[[[3]]]")) as server:
+        stand = await make({"upstreams": {"llama": {"url": server.url}}, **limits})
+        for stream in (False, True, True):
+            answer = await patiently(stand, response_format=wanting(large(0)), headers=NEVER, stream=stream)
+            assert (answer.status, answer.headers["X-Guardproxy-Json"]) == (200, "valid")
+    async with Replay(says('"x"')) as server:
+        stand = await make({"upstreams": {"llama": {"url": server.url}}, **limits})
+        answer = await patiently(stand, response_format=wanting(large(0)), headers=NEVER)
+        assert (answer.status, answer.code) == (502, "invalid_model_output")
+        assert "does not satisfy the schema" in answer.error["message"]
+
+
+async def test_the_time_is_over_before_it_is_ready(make):
+    """Who waits no longer is told so, and what he asked about is as unknown as before."""
+    stand = await make({"timeouts": {"total": 60}, "json_guard": {"judge_seconds": 30}})
+    asked = {"response_format": wanting(large(2))}
+    answer = await patiently(stand, **asked, headers={"X-Request-Timeout": "0.1", **NEVER})
+    assert (answer.status, answer.code) == (504, "upstream_timeout")
+    assert stand.asked("llama") == 0
+    await patiently(stand, **asked, headers=NEVER)
+    assert stand.asked("llama") > 0
+    await stand.until(lambda: not stand.proxy.desk.in_flight)
+
+
+async def test_it_takes_too_long_to_make_ready(make):
+    """Then it is refused, and again without any work."""
+    stand = await make({"timeouts": {"total": 60}, "json_guard": {"judge_seconds": 0.05}})
+    for _ in range(2):
+        answer = await patiently(stand, response_format=wanting(large(3)), headers=NEVER)
+        assert (answer.status, answer.code) == (400, "schema_too_deep")
+        assert "within 0.05 s" in answer.error["message"]
+    assert repr(stand.proxy.house.scales) == "<Scales 0 busy, 0 idle>"
+
+
+async def test_who_leaves_meanwhile(make):
+    """What was made ready for him alone is ended with its process."""
+    stand = await make({"timeouts": {"total": 60}, "json_guard": {"judge_seconds": 30}})
+    task = asyncio.create_task(patiently(stand, response_format=wanting(large(4)), headers=NEVER))
+    await stand.until(lambda: stand.proxy.house.scales._busy or task.done())
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await stand.until(lambda: not stand.proxy.desk.in_flight and not stand.proxy.house.scales._busy)

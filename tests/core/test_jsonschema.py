@@ -282,3 +282,13 @@ def test_any_schema_compiles_or_is_refused(schema, value):
     except InvalidSchema:
         return
     assert bool(jsonschema.why(validator, value)) is not validator.is_valid(value)
+
+
+@pytest.mark.parametrize("length", [500, 5_000])
+def test_a_long_way_of_definitions(length):
+    """Definitions of which each names the next for a member of the value are no trouble, however many there are."""
+    parts: dict[str, object] = {"d0": {"type": "string"}}
+    for i in range(1, length + 1):
+        parts[f"d{i}"] = {"properties": {"next": {"$ref": f"#/$defs/d{i - 1}"}}}
+    check = jsonschema.compile({"$defs": parts, "$ref": f"#/$defs/d{length}"})
+    assert check.is_valid({"next": {"next": {}}})

@@ -52,10 +52,10 @@ def test_long_texts_are_allowed(pattern):
     assert compile_schema({"pattern": pattern}).heft == 1
 
 
-@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize("count", [1, 90])
 def test_patterns_that_take_seconds_are_refused(count):
     """One, or all together."""
-    each = "((.{1,100}){1,100}){1,11}" if count == 1 else ".{1,2000}"
+    each = "((.{1,100}){1,100}){1,16}" if count == 1 else ".{1,2000}"
     with pytest.raises(InvalidSchema) as wrong:
         compile_schema({"properties": {str(n): {"pattern": each} for n in range(count)}})
     assert wrong.value.code == "schema_too_deep"

@@ -20,7 +20,7 @@ import pytest
 
 from guardproxy.core.budget import Budget
 from guardproxy.core.guard import Guard, Parts
-from guardproxy.core.steps import Ask, Pause
+from guardproxy.core.steps import Ask, Pause, Ready
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Call, Fault, Kind, Record, Reply
 from guardproxy.dialects.anthropic import SPEC as ANTHROPIC
@@ -141,7 +141,9 @@ class House:
     def admit(self, record: Record, body: bytes, **how: Any) -> Call | Reply:
         """Read a request and let the guards admit it."""
         call = self.read(body, **how)
-        return self.rules.admit(call, record, how.get("now", 0.0)) if isinstance(call, Call) else call
+        admitted = self.rules.admit(call, record, how.get("now", 0.0)) if isinstance(call, Call) else call
+        assert not isinstance(admitted, Ready), "a schema of the playbook has to be made ready elsewhere"
+        return admitted
 
     def begin(self, body: bytes = b'{"model":"creative","messages":[]}', **how: Any) -> tuple[Story[Reply], Record]:
         """Begin the story of a call that no guard answers."""

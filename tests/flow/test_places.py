@@ -128,9 +128,9 @@ def test_nobody_to_be_asked():
     house.fail("llama", "mistral", "qwen")
     call = house.read()
     assert isinstance(call, Call)
-    call = house.rules.admit(call, Record(0.0), 0.0)
-    assert isinstance(call, Call)
-    places = Places(call.targets)
+    admitted = house.rules.admit(call, Record(0.0), 0.0)
+    assert isinstance(admitted, Call)
+    places = Places(admitted.targets)
     assert places.choose(house.rules, frozenset(), Record(0.0), "", 1.0) is None
     assert (places.until, places.busy) == (10.0, False)
     assert isinstance(house.rules.permit(call.targets[0], 1.0), Refusal)

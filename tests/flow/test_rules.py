@@ -8,6 +8,7 @@ import pytest
 
 from guardproxy.core.budget import Budget
 from guardproxy.core.guard import Guard
+from guardproxy.core.steps import Ready
 from guardproxy.core.values import Answer, Call, News, Record, Refusal, Reply, Target, Verdict
 from guardproxy.flow.aim import Aim
 from guardproxy.flow.rules import Rules
@@ -106,6 +107,19 @@ def test_the_first_reply_ends_it():
     reply = Reply(200, b"x")
     assert rules(Talker("a", book, admit=reply), Talker("b", book)).admit(call(), Record(0.0), 0.0) is reply
     assert book == ["a admit"]
+
+
+def test_who_has_something_made_ready_is_asked_again():
+    """And those behind him then, but nobody who has been asked before."""
+    book: list[str] = []
+    given = call()
+    waits = Ready(given, b"?", lambda: True, lambda _: None, 9.0)
+    middle = Talker("b", book, admit=waits)
+    one = rules(Talker("a", book), middle, Talker("c", book))
+    assert one.admit(given, Record(0.0), 0.0) is waits
+    middle.answers.clear()
+    assert one.admit(waits.call, Record(0.0), 1.0, waits) is given
+    assert book == ["a admit", "b admit", "b admit", "c admit"]
 
 
 def test_the_first_verdict_counts():

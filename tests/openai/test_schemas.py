@@ -9,7 +9,7 @@ import pytest
 from guardproxy.core.values import Call
 from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.openai.schemas import ANY_OBJECT, Misplaced, Schemas, declare
-from guardproxy.openai.shelf import KEPT, Shelf, digest_of
+from guardproxy.openai.shelf import Order
 from tests.flow.playbook import SCHEMA, House
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
@@ -28,7 +28,7 @@ def schemas():
 def of(doc, wants=""):
     got = call(doc)
     got.wants_schema = wants
-    return schemas().of(got, CHAT)
+    return schemas().of(got, CHAT, Order(0.0))
 
 
 def test_where_it_comes_from():
@@ -69,18 +69,10 @@ def test_none_there(doc, wants, param):
     assert (wrong.value.code, wrong.value.param) == ("invalid_schema", param)
 
 
-def test_the_shelf_keeps_the_last():
-    """What is asked for again is not compiled again, until others have come in its place."""
-    shelf = Shelf()
-    first = shelf.validator({"const": 0})
-    prefix = shelf.prefix(digest_of({"const": 0}), first, strict=False)
-    for number in range(KEPT):
-        assert shelf.validator({"const": 0}) is first
-        assert shelf.prefix(digest_of({"const": 0}), first, strict=False) is prefix
-        other = shelf.validator({"const": [number]})
-        shelf.prefix(digest_of({"const": [number]}), other, strict=False)
-    assert len(shelf) == KEPT
-    assert repr(shelf) == f"<Shelf of {KEPT} schemas>"
-    for number in range(KEPT):
-        shelf.validator({"const": [number]})
-    assert shelf.validator({"const": 0}) is not first
+def test_what_is_declared_is_ready():
+    """A request that brings the declared schema under its name is judged by it, however large it is."""
+    asked = {"type": "json_schema", "json_schema": {"name": "brief", "schema": SCHEMA}}
+    got, all_of_them = call({"response_format": asked}), schemas()
+    named = all_of_them.of(got, CHAT, Order(0.0, room=0))
+    assert named is not None
+    assert (named.check, named.fallback) == (all_of_them.declared["brief"].check, b'{"x":7}')
