@@ -45,8 +45,8 @@ def before_another(
     if again and upstream == target.upstream:
         if outcome.retry_after is not None:
             wait = max(wait, outcome.retry_after)
-        if outcome.label == "upstream_timeout" and call.deadline - now < record.attempts[-1].seconds:
-            return None  # it took longer than there is left: the next one would too
+        if call.deadline - now - wait < record.attempts[-1].seconds:
+            return None  # it took longer to fail than there is left: the next one would too
     if now + wait >= call.deadline or wait > PATIENCE or not rules.budgets[target.upstream].take(now):
         return None
     return wait

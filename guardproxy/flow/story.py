@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from guardproxy.core.steps import Pause, Raced, Stand, Step, Weigh
+from guardproxy.core.terms import OURS
 from guardproxy.core.values import Answer, Fault, Kind, Relayed, Reply, Verdict
 from guardproxy.flow import again, refusals, replies, verdicts
 from guardproxy.flow.places import Places
@@ -182,8 +183,8 @@ class _Pursuit:
             watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
             ask = self.rules.aim(call, target, watch)
             self.turned = ask.streams and not call.stream
-            if call.terms.told:
-                ask.headers = remaining(ask.headers, call.deadline - started)
+            if call.terms.told or (call.terms is not OURS and record.attempts):
+                ask.headers = remaining(ask.headers, call.deadline - started, stream=call.stream)
             if ask.streams and tokens is not None:
                 self.under_way, self.late = (target, tokens), False
                 ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late

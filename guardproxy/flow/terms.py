@@ -4,7 +4,7 @@ Here belongs the meaning of these header fields:
 
 | field | says | sent by |
 |---|---|---|
-| ``X-Request-Timeout`` | seconds (or ``500ms``, ``30s``) for the whole answer | gateways, meshes, apps |
+| ``X-Request-Timeout`` | seconds (or ``500ms``, ``30s``, ``2m``) for the whole answer | gateways, meshes, apps |
 | ``x-stainless-read-timeout``, ``x-stainless-timeout`` | seconds until anything must have come | the OpenAI SDKs |
 | ``x-stainless-retry-count`` | how often this call has been made before | the OpenAI SDKs |
 | ``X-Guardproxy-Priority`` | ``interactive`` or ``batch`` | apps |
@@ -36,7 +36,8 @@ FIELDS = {
 _EARLY = 0.05
 """Share of a caller's time that is kept back, to answer him while he is still there."""
 _EARLY_MOST = 0.25
-_UNITS = (("ms", 0.001), ("s", 1.0), ("", 1.0))
+_UNITS = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0))
+_WHOLE = frozenset((b"x-request-timeout", b"x-stainless-read-timeout", b"x-stainless-timeout"))
 
 
 def terms(own: Mapping[str, str], *, stream: bool) -> Terms:
@@ -48,10 +49,11 @@ def terms(own: Mapping[str, str], *, stream: bool) -> Terms:
     return _terms(timeout, patience, tried, priority, stream)
 
 
-def remaining(headers: Headers, seconds: float) -> Headers:
-    """The same fields, telling the upstream how much is left of the time that the caller gave."""
+def remaining(headers: Headers, seconds: float, *, stream: bool) -> Headers:
+    """The same fields, telling the upstream how much is left of the time that the caller gave for the whole answer."""
     left = b"%.3f" % max(seconds, 0.001)
-    return [(name, left if name.lower() == b"x-request-timeout" else value) for name, value in headers]
+    told = _WHOLE if not stream else (b"x-request-timeout",)
+    return [(name, left if name.lower() in told else value) for name, value in headers]
 
 
 @lru_cache(maxsize=1024)

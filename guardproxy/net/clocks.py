@@ -95,6 +95,7 @@ class Clocks:
         "_rota",
         "_started",
         "_streams",
+        "_terms",
         "_timeouts",
         "_timer",
         "_upstream",
@@ -118,6 +119,7 @@ class Clocks:
         self._deadline = call.deadline
         self._first_by = arrived + call.terms.first
         self._hurried = call.terms.total < timeouts.total
+        self._terms = call.terms
         self._loop = loop
         self._streams = ask.streams and call.stream  # who does not want events knows no first token
         self._patience = ask.patience
@@ -214,11 +216,17 @@ class Clocks:
         """What passed; where it is the caller who is in a hurry, it says nothing about the upstream."""
         waits = now >= self._deadline if self._hurried else not self._last and self._streams and now >= self._first_by
         if waits:
-            what = f"had not {'finished' if self._hurried else 'begun'} when its caller's time was over"
+            done = "finished" if self._hurried else "begun"
+            what = f"had not {done} when its caller's time was over, after {self._gave:g} s"
             kind = Kind.IGNORED
         else:
             what, kind = self._words(now), Kind.FAILURE
         return Fault(now, "upstream_timeout", f"upstream {self._upstream} {what}", status=504, kind=kind)
+
+    @property
+    def _gave(self) -> float:
+        """Seconds that the caller gave, less the little that is kept back to tell him."""
+        return self._terms.total if self._hurried else self._terms.first
 
     def _words(self, now: float) -> str:
         if now >= self._deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import hypothesis.strategies as st
@@ -25,6 +26,8 @@ PYTHON = (("x-stainless-read-timeout", "600"), ("x-stainless-retry-count", "0"))
         ({}, True, OURS),
         ({"timeout": "20"}, True, Terms(total=19.75, told=True)),
         ({"timeout": "500ms"}, True, Terms(total=0.475, told=True)),
+        ({"timeout": "2m"}, True, Terms(total=119.75, told=True)),
+        ({"timeout": "1h"}, True, Terms(total=3599.75, told=True)),
         ({"timeout": "1S"}, False, Terms(total=0.95, told=True)),
         ({"read-timeout": "600", "tried": "0"}, True, Terms(first=599.75)),
         ({"read-timeout": "600.0", "tried": "2"}, False, Terms(total=599.75, tried=2)),
@@ -90,24 +93,40 @@ def test_the_upstream_is_told_what_is_left():
     assert isinstance(first, Ask)
     assert b"X-Request-Timeout" not in dict(first.headers)
     telling.close()
-    assert remaining([(b"x-request-TIMEOUT", b"9"), (b"a", b"b")], -1.0) == [
+    assert remaining([(b"x-request-TIMEOUT", b"9"), (b"a", b"b")], -1.0, stream=True) == [
         (b"x-request-TIMEOUT", b"0.001"),
         (b"a", b"b"),
     ]
 
 
-def test_what_ate_the_deadline_is_not_tried_again():
-    """An upstream that took thirty seconds to time out is not asked once more when there are ten left."""
+@pytest.mark.parametrize("stream, told", [(False, b"593.000"), (True, b"600")])
+def test_a_second_attempt_is_not_told_of_time_that_has_passed(stream, told):
+    """An SDK's read timeout is one for the whole of an answer in one piece; for a stream it is not ours to count."""
+    sdk = (("x-stainless-read-timeout", "600"),)
+    body = b'{"model":"creative","stream":true}' if stream else b'{"model":"creative"}'
+    telling, _ = House(total=597.0).begin(body, headers=sdk)
+    first = telling.send(None)
+    assert isinstance(first, Ask)
+    assert dict(first.headers)[b"x-stainless-read-timeout"] == b"600"
+    second = telling.send(broke(4.0))
+    assert isinstance(second, Ask)
+    assert dict(second.headers)[b"x-stainless-read-timeout"] == told
+    telling.close()
+
+
+@pytest.mark.parametrize("slow", [broke(30.0, "upstream_timeout", status=504), refused(30.0, 500)])
+def test_what_ate_the_deadline_is_not_tried_again(slow):
+    """An upstream that took thirty seconds to fail, however, is not asked once more when there are ten left."""
     never = (("X-Guardproxy-Downshift", "never"),)
     calm = breaker.Settings(minimum_requests=9)
     telling, record = House(total=40.0, share=1.0, circuit=calm).begin(headers=never)
-    reply = play(telling, (ask("llama"), broke(30.0, "upstream_timeout", status=504)))
-    assert reply.status == 504
+    reply = play(telling, (ask("llama"), replace(slow)))
+    assert reply.status == slow.status
     assert len(record.attempts) == 1
     telling, _ = House(total=40.0, share=1.0).begin()
-    play(telling, (ask("llama"), broke(30.0, "upstream_timeout", status=504)), (ask("mistral"), said(31.0)))
+    play(telling, (ask("llama"), replace(slow)), (ask("mistral"), said(31.0)))
     telling, _ = House(total=80.0, share=1.0, circuit=calm).begin(headers=never)
-    play(telling, (ask("llama"), broke(30.0, "upstream_timeout", status=504)), (ask("llama"), said(31.0)))
+    play(telling, (ask("llama"), replace(slow)), (ask("llama"), said(31.0)))
 
 
 def test_who_is_in_a_hurry_gets_what_there_is():

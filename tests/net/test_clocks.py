@@ -78,10 +78,10 @@ async def test_late_is_told_once_and_the_attempt_goes_on(how, told):
 @pytest.mark.parametrize(
     "how, says",
     [
-        ({"within": 0.1}, "not finished when its caller's"),
+        ({"within": 0.1}, "not finished when its caller's time was over, after 0.1 s"),
         ({"within": 0.1, "streams": False}, "not finished when its caller's"),
         ({"within": 0.1, "beat": True}, "not finished when its caller's"),
-        ({"first": 0.1}, "not begun when its caller's"),
+        ({"first": 0.1}, "not begun when its caller's time was over, after 0.1 s"),
     ],
 )
 async def test_a_caller_in_a_hurry(how, says):
