@@ -36,7 +36,10 @@ class Orders:
         tell: Callable[[list[News]], None],
         reload: Callable[[], Awaitable[list[str]]],
         loop: asyncio.AbstractEventLoop,
+        ordered: Callable[[str | None, str | None], object] | None = None,
     ) -> None:
+        self._ordered = ordered
+        """Takes what is held, of which upstream or of the modes, for other proxies; None: there are none."""
         self._house = house
         self._tell = tell
         self._reload = reload
@@ -100,6 +103,8 @@ class Orders:
             news = modes.hold(given, now)
             if news is not None:
                 self._tell(self._house.rules.spread([news], now))
+            if self._ordered is not None:
+                self._ordered(None, given)
             return Reply(200, orjson.dumps(modes.state(now)), JSON)
         message = f'the body must be {{"ceiling": MODE}}, MODE being null or one of {", ".join(modes.names)}'
         return error(422, "invalid_request", message, "ceiling")
@@ -116,6 +121,8 @@ class Orders:
             return error(422, "invalid_request", 'the body must be {"state": "open"}, "closed" or "auto"', "state")
         now = self._loop.time()
         self._tell(self._house.rules.spread(breaker.hold(name, _STATES[given], now), now))
+        if self._ordered is not None:
+            self._ordered(name, None if given == "auto" else given)
         return Reply(200, orjson.dumps(breaker.state(now)[name]), JSON)
 
 

@@ -22,9 +22,9 @@ from guardproxy import __version__
 from guardproxy.app.desk import Desk
 from guardproxy.app.house import build
 from guardproxy.app.memory import Memory, granted
-from guardproxy.app.neighbours import Neighbours
 from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
+from guardproxy.app.sharing import connect
 from guardproxy.app.sinks import Sinks
 from guardproxy.app.tracing import spans
 from guardproxy.app.views import Views
@@ -87,6 +87,7 @@ class Proxy:
         metrics, feed = Metrics(names, modes), Feed(wall, bodies=config.debug.bodies)
         self.sinks = Sinks(metrics, self.log, feed, webhook, loop, wall, spans(config))
         self._collectors = registry_of(self.sinks.metrics, Readings(self._gauges))
+        self._neighbours = None if house.far is None else connect(house.far, lambda: self.house, self.sinks, loop)
         self.prober, self._signals = self._prober(house), house.signals(loop)
         self.desk = Desk(house, self._own(house, self.prober), self.sinks.record, loop, self.sinks.spans)
         limits = ServerLimits(
@@ -95,8 +96,6 @@ class Proxy:
             header_timeout=config.limits.header_timeout,
             body_timeout=config.limits.body_timeout,
         )
-        if house.far is not None:
-            Neighbours(house.far, lambda: self.house, self.sinks, loop)
         self.app = Server(self.desk.handle, settings=limits, error=self._refused, on_error=self._escaped)
         self.admin = Server(
             self.desk.handle_admin, settings=ServerLimits(), error=self._refused, on_error=self._escaped
@@ -189,7 +188,8 @@ class Proxy:
             draining=lambda: self.desk.draining,
             loop=self._loop,
         )
-        orders = Orders(house, self.sinks.news, self.reload, self._loop)
+        ordered = None if self._neighbours is None else self._neighbours.ordered
+        orders = Orders(house, self.sinks.news, self.reload, self._loop, ordered)
         watch = Watch(house, self.sinks, lambda: self.desk, lambda: (self.app, self.admin), self._loop)
         config = house.config
         shown, streams = {**views.table(), "/guard": watch.page}, {"/guard/live": watch.stream}

@@ -158,7 +158,7 @@ class Shared:
     cache: bool = True
     """Whether kept answers are shared."""
     state: bool = False
-    """Whether a circuit that one opens opens in all that know no better, and the mode ceiling falls with it."""
+    """Whether they tell each other of circuits, of the mode ceiling, and of what an operator holds by hand."""
 
 
 @final

@@ -37,6 +37,18 @@ class Store(Protocol):
     async def put(self, name: str, value: bytes, seconds: float) -> None:
         """Keep *value* for so long."""
 
+    async def read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        """What is kept under each of *names*."""
+
+    async def outdo(self, name: str, stamp: bytes, value: bytes, seconds: float) -> bytes | None:
+        """Keep *value*, which begins with *stamp*, unless what is there begins with a greater one.
+
+        Return what is there in that case.
+        """
+
+    async def clock(self, name: str) -> float:
+        """The time of day by the clock of the server that keeps *name*: the same one for everybody who asks."""
+
     async def claim(self, name: str, token: bytes, seconds: float) -> bool:
         """Put *token* under *name* for so long, unless there is something: whether that was done."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.circuit import LEASE, Circuit, Permit, State
 from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.hearsay import LEARNT
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Kind, News, Relayed
 
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
     from guardproxy.core.guard import Parts
     from guardproxy.core.values import Outcome, Refusal, Target
 
-__all__ = ["SLOW", "SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective"]
+__all__ = [
+    "HAND",
+    "LEARNT",
+    "SLOW",
+    "SPEC",
+    "Breaker",
+    "Circuit",
+    "Override",
+    "Permit",
+    "Settings",
+    "State",
+    "effective",
+]
 
 _CLOSED, _SUCCESS = State.CLOSED, Kind.SUCCESS  # looked up on every call
 SLOW = "slow"
 """The reason of a circuit that opened because its model takes too long to begin."""
-
-
-LEARNT = "learnt from another proxy"
-"""Why a circuit is open that this proxy has not opened of itself."""
+HAND = "by hand"
+"""The reason of a circuit that an operator has opened or closed."""
+_OTHERS = (LEARNT, HAND)
+"""Reasons that are not what this proxy has seen itself."""
 
 
 @final
@@ -113,6 +126,10 @@ class Breaker(Guard):
         self.circuits = {name: Circuit(effective(settings, name), lease, dice) for name in upstreams}
         self._unsaid: list[News] = []
         """What became of circuits that were asked for a permit: told with the next news, or by the next tick."""
+        self._opened: dict[str, str] = {}
+        """Why each circuit is open that is."""
+        self._proven: dict[str, float] = {}
+        """When each was closed by probes of this proxy's own."""
 
     def permit(self, target: Target, now: float) -> Permit | Refusal:
         """A token, or the refusal of an open circuit."""
@@ -155,24 +172,52 @@ class Breaker(Guard):
 
     def hold(self, upstream: str, state: State | None, now: float) -> Sequence[News]:
         """Hold the circuit of *upstream* by hand, or let go."""
-        return self._told(upstream, self.circuits[upstream].hold(state, now), now, "by hand")
+        return self._told(upstream, self.circuits[upstream].hold(state, now), now, HAND)
 
     def learn(self, upstream: str, now: float) -> Sequence[News]:
         """Another proxy has opened its circuit of *upstream*: open too, unless attempts of our own say otherwise."""
         circuit = self.circuits[upstream]
-        judged = circuit.rates(now)[2] >= circuit.settings.minimum_requests
-        if judged or circuit.held is not None or circuit.state is not State.CLOSED:
+        if self.proven(upstream, now) or circuit.held is not None or circuit.state is not State.CLOSED:
             return ()
-        old = circuit.hold(State.OPEN, now)
-        circuit.hold(None, now)
-        return self._told(upstream, old, now, LEARNT)
+        return self._told(upstream, self._put(circuit, State.OPEN, now), now, LEARNT)
+
+    def unlearn(self, upstream: str, now: float, *, well: bool) -> Sequence[News]:
+        """Another proxy has closed its circuit, being *well*, or says nothing any more.
+
+        One that is open by its word alone closes, or is due; one of our own is due where the other is well.
+        """
+        circuit = self.circuits[upstream]
+        learnt = self._opened.get(upstream) == LEARNT
+        if circuit.held is not None or not (well or learnt):
+            return ()
+        if well and learnt:
+            return self._told(upstream, self._put(circuit, State.CLOSED, now), now, LEARNT)
+        if circuit.state is State.OPEN:
+            circuit.until = min(circuit.until, now)
+        return ()
+
+    def proven(self, upstream: str, now: float) -> bool:
+        """Whether attempts of our own, of late, say that *upstream* is well: then nobody can tell us otherwise."""
+        circuit = self.circuits[upstream]
+        if circuit.state is not State.CLOSED:
+            return False
+        lately = now - self._proven.get(upstream, float("-inf")) < circuit.settings.window
+        return lately or circuit.rates(now)[2] >= circuit.settings.minimum_requests
+
+    def stands(self, upstream: str) -> str:
+        """Why the circuit of *upstream* is not closed, where this proxy has seen it itself; else empty."""
+        why = self._opened.get(upstream, "")
+        return "" if why in _OTHERS or self.circuits[upstream].held is not None else why
 
     def inherit(self, old: Guard) -> None:
         """The circuits of upstreams that are still there and judged as they were."""
         if isinstance(old, Breaker):
+            opened, proven = old._opened, old._proven  # noqa: SLF001 -- its own kind
             for name, circuit in old.circuits.items():
                 if name in self.circuits and _tuned(circuit) == _tuned(self.circuits[name]):
                     self.circuits[name] = circuit
+                    self._opened.update({name: opened[name]} if name in opened else {})
+                    self._proven.update({name: proven[name]} if name in proven else {})
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be permitted."""
@@ -208,7 +253,21 @@ class Breaker(Guard):
         told, self._unsaid = self._unsaid, []
         if old is not None:
             told.append(self._news(upstream, old, now, reason))
+            state = self.circuits[upstream].state
+            if state is State.OPEN:
+                self._opened[upstream] = reason or "open"
+            elif state is State.CLOSED:
+                self._opened.pop(upstream, None)
+                if old is State.HALF_OPEN and reason not in _OTHERS:
+                    self._proven[upstream] = now
         return told
+
+    @staticmethod
+    def _put(circuit: Circuit, state: State, now: float) -> State | None:
+        """Put *circuit* into *state*, from where it goes on by itself."""
+        old = circuit.hold(state, now)
+        circuit.hold(None, now)
+        return old
 
     def _news(self, upstream: str, old: State, now: float, reason: str) -> News:
         circuit = self.circuits[upstream]

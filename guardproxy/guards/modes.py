@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.ceiling import Ceiling
 from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.hearsay import LEARNT
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import News, Reply, Target
 from guardproxy.openai.needs import needs, read, tokens
@@ -136,7 +137,8 @@ class Modes(Guard):
                 if news.new == well:
                     one.gets_well(news.subject, news.what, now)
                 else:
-                    one.falls_ill(news.subject, news.what, _reason(news))
+                    heard = news.reason == LEARNT or (news.new == "half_open" and one.is_hearsay(news.subject))
+                    one.falls_ill(news.subject, news.what, _reason(news), heard=heard)
         elif news.what != "ceiling":
             return None
         return self._next(now)
@@ -162,23 +164,32 @@ class Modes(Guard):
 
     def hold(self, mode: str | None, now: float) -> News | None:
         """Hold the ceiling at *mode* by hand, or let go (None)."""
-        ceiling = self.ceiling
-        if ceiling is None:
+        if (ceiling := self.ceiling) is None:
             return None
-        old = ceiling.at
-        ceiling.held = None if mode is None else self._index[mode]
+        old, ceiling.held = ceiling.at, None if mode is None else self._index[mode]
+        return self._put(ceiling, old, "manual", now)
+
+    def follow(self, mode: str | None, reason: str, now: float) -> News | None:
+        """Another proxy's ceiling stands at *mode*, for this *reason*, or at the top (None): ours is not above it."""
+        ceiling = self.ceiling
+        if ceiling is None or not self._automatic or self._shelters or (mode is not None and mode not in self._index):
+            return None
+        old, ceiling.heard = ceiling.at, None if mode is None else (self._index[mode], reason)
+        return self._put(ceiling, old, LEARNT, now)
+
+    def _put(self, ceiling: Ceiling, old: int, reason: str, now: float) -> News | None:
         if ceiling.at == old:
             return None
-        return News(now, "ceiling", "ceiling", self.names[old], self.names[ceiling.at], "manual")
+        return News(now, "ceiling", "ceiling", self.names[old], self.names[ceiling.at], reason)
 
     def state(self, now: float) -> dict[str, Any]:
         """The ceiling and its reason; with ``scope: upstream`` also who is away from his own mode."""
-        ceiling = self.ceiling
-        if ceiling is None:
+        if (ceiling := self.ceiling) is None:
             return {"ceiling": None, "modes": []}
         told: dict[str, Any] = {"ceiling": self.names[ceiling.at], "modes": self.names}
         told["reason"] = ceiling.reason or None
         told["held"] = ceiling.held is not None
+        told["heard"] = None if ceiling.heard is None else self.names[ceiling.heard[0]]
         told["rises_in"] = None if (left := ceiling.rises_in(now)) is None else round(left, 3)
         if self._shelters:
             told["away"] = {name: one.reason for name, one in self._shelters.items() if one.own}
@@ -238,11 +249,11 @@ class Modes(Guard):
 
     @staticmethod
     def _moved(ceiling: Ceiling, names: Sequence[str], subject: str, now: float) -> News | None:
-        old, why = ceiling.own, ceiling.reason
+        old, why = ceiling.at, ceiling.reason
         step = ceiling.move(now)
-        if not step:
+        if ceiling.at == old:  # also where it moves, but another proxy's stands lower in any case
             return None
-        return News(now, "ceiling", subject, names[old], names[ceiling.own], ceiling.reason if step > 0 else why)
+        return News(now, "ceiling", subject, names[old], names[ceiling.at], ceiling.reason if step > 0 else why)
 
     def _target(self, asked: str, given: str) -> Target:
         mode = self._modes[given]
@@ -262,11 +273,7 @@ def _reason(news: News) -> str:
     return news.reason
 
 
-_REFUSED = (
-    (b"Content-Type", b"application/json"),
-    (b"Retry-After", b"30"),
-    (b"x-should-retry", b"false"),
-)
+_REFUSED = ((b"Content-Type", b"application/json"), (b"Retry-After", b"30"), (b"x-should-retry", b"false"))
 
 
 def _build(settings: Settings, parts: Parts) -> Modes:

@@ -16,13 +16,16 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from guardproxy.core.hearsay import Hearsay
 from guardproxy.core.store import Unreachable
 from guardproxy.core.trust import Trust
+from guardproxy.net.post import SAYS, Post
 from guardproxy.openai.keeping import pack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from guardproxy.core.hearsay import Word
     from guardproxy.core.record import Record
     from guardproxy.core.seal import Seal
     from guardproxy.core.store import Store
@@ -40,6 +43,7 @@ CROWD = 256
 """Values on their way to the store; where there are more it is too slow, and they are not written."""
 _ALL = "*"
 """Stands for all upstreams; no upstream is called so."""
+_PURGE = b"purge "
 
 T = TypeVar("T")
 
@@ -62,8 +66,6 @@ class Far:
         self.counts = dict.fromkeys(("hits", "misses", "failures", "writes", "unwritten"), 0)
         self.purged: Callable[[str | None], object] = lambda _upstream: None
         """Called when another proxy has had an upstream's answers dropped, or (None) all."""
-        self.opened: Callable[[str], object] = lambda _upstream: None
-        """Called when another proxy has opened its circuit of an upstream."""
         self.changed: Callable[[bool, str], object] = lambda _well, _why: None
         """Called when the store has gone or come back."""
         self._store = store
@@ -75,9 +77,11 @@ class Far:
         self._table, self._channel = f"{prefix}:purges", f"{prefix}:news"
         self._purges: dict[str, int] = {}
         self._claims: dict[bytes, tuple[str, bytes]] = {}
-        self.watched: tuple[str, ...] = ()
-        """The upstreams whose circuits others may tell of."""
         self._own = secrets.token_bytes(8)
+        self.post = Post(store, seal, self.trust, Hearsay(self._own.hex()), loop, epoch, prefix)
+        """What the proxies say to each other, where they do."""
+        self.post.failed = self._failed
+        self.talks = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -129,7 +133,10 @@ class Far:
 
     def state(self) -> dict[str, Any]:
         """Its condition, for people and scripts."""
-        return {"well": self.trust.well, "why": self.trust.why, "claims": len(self._claims), **self.counts}
+        told = {"well": self.trust.well, "why": self.trust.why, "claims": len(self._claims), **self.counts}
+        if self.talks:
+            told["words"] = {word.subject: {"says": word.says, "reason": word.reason} for word in self.post.hearsay}
+        return told
 
     async def purge(self, upstream: str | None) -> bool:
         """Drop what *upstream* answered, or everything, for all proxies; whether that was done."""
@@ -137,16 +144,15 @@ class Far:
         try:
             async with asyncio.timeout(LATE):
                 self._purges[field] = await self._store.count(self._table, field)
-                await self._tell(b"purge " + field.encode())
+                await self._tell(_PURGE + field.encode())
         except (Unreachable, TimeoutError) as error:
             self._failed(error)
             return False
         return True
 
-    def open(self, upstream: str, until: float) -> None:
-        """Tell the others that this proxy's circuit of *upstream* is open until then (the loop's clock)."""
-        if self.trust.well and len(self._tasks) < CROWD:
-            self._start(self._share(upstream, until))
+    def say(self, word: Word, new: bool) -> None:
+        """Have *word* written, and tell the others where it is *new*."""
+        self.post.send(word, self._tell if new else None)
 
     # -- its life
 
@@ -154,12 +160,15 @@ class Far:
         """Begin to listen, and to prove that it is there."""
         self._start(self._keep())
         self._start(self._listen())
+        if self.talks:
+            self._start(self.post.run())
 
     async def close(self) -> None:
         """Stop."""
         for task in (tasks := list(self._tasks)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.post.close()
         with contextlib.suppress(Unreachable, TimeoutError):
             async with asyncio.timeout(LATE):
                 await self._store.close()
@@ -209,28 +218,6 @@ class Far:
                 async with asyncio.timeout(LATE):
                     await self._store.free(*claim)
 
-    async def _share(self, upstream: str, until: float) -> None:
-        now, name = self._loop.time(), self._state(upstream)
-        with contextlib.suppress(Unreachable, TimeoutError):
-            async with asyncio.timeout(LATE):
-                value = self._seal.close(name, self._own + str(until + self._epoch).encode())
-                await self._store.put(name, value, max(until - now, 0.001))
-                await self._tell(b"open " + upstream.encode())
-
-    async def _look(self) -> None:
-        """Which circuits were open before anybody told us."""
-        for upstream in self.watched:
-            name = self._state(upstream)
-            with contextlib.suppress(Unreachable, TimeoutError):
-                async with asyncio.timeout(LATE):
-                    sealed, _ = await self._store.get(name, self._table, (_ALL,))
-                value = None if sealed is None else self._seal.open(name, sealed)
-                if value is not None and value[:8] != self._own:
-                    self.opened(upstream)
-
-    def _state(self, upstream: str) -> str:
-        return f"{self._prefix}:s:{self._seal.name(upstream.encode())}"
-
     async def _keep(self) -> None:
         """Renew claims; prove the store while it is not trusted."""
         while True:
@@ -255,25 +242,26 @@ class Far:
             self._failed(error)
             return
         if self.trust.proven():
+            self.post.soon()
             self.changed(True, "")
 
     async def _listen(self) -> None:
         """Hear what other proxies say, for ever; what is missed meanwhile is found by the counts of purges."""
         while True:
             with contextlib.suppress(Exception):  # whatever it is, it is tried again
-                await self._store.listen(self._channel, lambda: self._start(self._look()), self._heard)
+                await self._store.listen(self._channel, self.post.soon, self._heard)
             await asyncio.sleep(BEAT)
 
     def _heard(self, message: bytes) -> None:
         opened = self._seal.open(self._channel, message)
         if opened is None or opened[:8] == self._own:
             return
-        what, _, name = opened[8:].partition(b" ")
-        field = name.decode("utf-8", "replace")
-        if what == b"purge":
+        said = opened[8:]
+        if said.startswith(_PURGE):
+            field = said.removeprefix(_PURGE).decode("utf-8", "replace")
             self._dropped(field, self._purges.get(field, 0) + 1)
-        elif what == b"open" and field in self.watched:
-            self.opened(field)
+        elif said.startswith(SAYS) and self.talks:
+            self.post.take(said.removeprefix(SAYS))
 
     def _dropped(self, field: str, count: int) -> None:
         """Another proxy has had something dropped."""

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 _RENEW = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('pexpire',KEYS[1],ARGV[2]) else return 0 end"
 _FREE = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+_OUTDO = """
+local there = redis.call('get', KEYS[1])
+if there and string.sub(there, 1, string.len(ARGV[1])) > ARGV[1] then return there end
+redis.call('set', KEYS[1], ARGV[2], 'px', ARGV[3])
+return false
+"""
+_CLOCK = "local time = redis.call('time') return time[1] .. '.' .. string.format('%06d', time[2])"
 _AWAY = (exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError)
 
 
@@ -57,6 +64,21 @@ class RedisStore:
     async def put(self, name: str, value: bytes, seconds: float) -> None:
         """``SET PX``."""
         await _asked(self._client.set(name, value, px=max(1, int(seconds * 1000))))
+
+    async def read(self, names: Sequence[str]) -> Sequence[bytes | None]:
+        """``MGET``, or each from its own node."""
+        ask = self._client.mget_nonatomic if self._spread else self._client.mget
+        found: Sequence[bytes | None] = await _asked(ask(names))
+        return found
+
+    async def outdo(self, name: str, stamp: bytes, value: bytes, seconds: float) -> bytes | None:
+        """``SET PX``, where what is there does not begin with something greater."""
+        there = await _asked(self._client.eval(_OUTDO, 1, name, stamp, value, max(1, int(seconds * 1000))))
+        return there if isinstance(there, bytes) else None
+
+    async def clock(self, name: str) -> float:
+        """``TIME``, of the node that a script on *name* runs on."""
+        return float(await _asked(self._client.eval(_CLOCK, 1, name)))
 
     async def claim(self, name: str, token: bytes, seconds: float) -> bool:
         """``SET NX PX``."""

@@ -283,37 +283,109 @@ async def test_what_one_has_found_broken_the_others_leave_alone(make, redis):
 
 
 async def test_what_a_proxy_has_seen_itself_is_stronger(make, redis):
-    """One that has judged enough attempts of its own to be well keeps its circuit closed; an order is nobody else's."""
-    one = await make({**sharing(redis, state=True), **BROKEN})
-    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
-    other = await make({**sharing(redis, state=True), **BROKEN, "upstreams": where})
-    await well(one)
-    await well(other)
+    """One that has judged enough attempts of its own to be well keeps its circuit and its ceiling."""
+    one, other = await talking(make, redis)
     for number in range(3):
         await other.chat(str(number))
-    heard = []
-    learn = other.proxy.house.far.opened
-
-    def noted(upstream):
-        heard.append(upstream)
-        learn(upstream)
-
-    other.proxy.house.far.opened = noted
-    await one.put("/guard/breakers/qwen", {"state": "open"})
-    one.proxy.house.far.open("llama", one.proxy._loop.time() + 20)
-    await other.until(lambda: heard)
-    assert heard == ["llama"]
+    one.sims["llama"].faults = "status=500"
+    for number in range(3):
+        await one.chat(f"x{number}", headers={"X-Guardproxy-Downshift": "never"})
+    hearsay = other.proxy.house.far.post.hearsay
+    await other.until(lambda: hearsay.on("circuit llama") and hearsay.on("ceiling"))
     assert await other.circuit("llama") == "closed"
+    assert (await other.state())["mode"]["ceiling"] == "creative"
+    words = (await other.state())["shared"]["words"]
+    assert (words["circuit llama"]["says"], words["ceiling"]["says"]) == ("open", "balanced")
+
+
+async def talking(make, redis, **more):
+    """Two proxies that tell each other what they find out."""
+    one = await make({**sharing(redis, state=True), **BROKEN, **more})
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({**sharing(redis, state=True), **BROKEN, **more, "upstreams": where})
+    await well(one)
+    await well(other)
+    return one, other
+
+
+async def test_what_is_well_again_is_told_too(make, redis):
+    """A circuit that opened on another's word closes on it, without an attempt of its own."""
+    quick = {"minimum_requests": 2, "consecutive_failures": 2, "timeout": 0.2, "success_threshold": 1}
+    one, other = await talking(make, redis, circuit_breaker=quick, health={"interval": 600})
+    llama = other.proxy.house.breaker.circuits["llama"]
+    one.sims["llama"].faults = "status=500"
+    for number in range(3):
+        await one.chat(str(number), headers={"X-Guardproxy-Downshift": "never"})
+    await other.until(lambda: other.proxy.house.far.post.hearsay.on("circuit llama"))
+    one.sims["llama"].faults = ""
+
+    async def closed():
+        await one.chat(str(time.monotonic()), headers={"X-Guardproxy-Downshift": "never"})
+        return await one.circuit("llama") == "closed"
+
+    await one.until_that(closed)
+    await other.until(lambda: llama.state.value == "closed")
+
+
+async def test_an_order_is_for_all(make, redis):
+    """What an operator holds at one proxy all hold, newcomers too; he may let go at any of them."""
+    one, other = await talking(make, redis)
+    await one.put("/guard/mode", {"ceiling": "fast"})
+    await one.put("/guard/breakers/qwen", {"state": "open"})
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    late = await make({**sharing(redis, state=True), **BROKEN, "upstreams": where})
+    for stand in (other, late):
+        house = stand.proxy.house
+
+        def held(house=house):
+            return house.modes.ceiling.held == 2 and house.breaker.circuits["qwen"].held is not None
+
+        await stand.until(held, 20)
+        state = await stand.state()
+        assert (state["mode"]["ceiling"], state["mode"]["reason"]) == ("fast", "manual")
+    await late.put("/guard/mode", {"ceiling": None})
+    await late.put("/guard/breakers/qwen", {"state": "auto"})
+    for stand in (one, other):
+        house = stand.proxy.house
+        await stand.until(lambda h=house: h.modes.ceiling.held is None and h.breaker.circuits["qwen"].held is None)
+
+
+async def test_words_are_sealed(make, redis):
+    """Who can write to the store but does not know the secret can neither say anything nor change what was said."""
+    one, other = await talking(make, redis)
+    await one.put("/guard/mode", {"ceiling": "fast"})
+    await other.until(lambda: other.proxy.house.modes.ceiling.held == 2)
+    async with redis.client() as client:
+        (name,) = await client.keys("guardproxy:w:*")
+        value = await client.get(name)
+        await client.set(name, value.replace(b"fast", b"slow"))
+        await client.publish("guardproxy:news", b"says " + value)
+        for text in (b"", b"x" * 80, value[:33], b"9" * 33 + value[33:]):
+            await client.set(name, text)
+            for stand in (one, other):
+                await stand.proxy.house.far.post.read()
+    assert (other.proxy.house.modes.ceiling.held, one.proxy.house.modes.ceiling.held) == (2, 2)
+
+
+async def test_words_while_the_store_is_away(make, redis):
+    """They are told when it is back."""
+    one, other = await talking(make, redis)
+    redis.pause()
+    await one.put("/guard/mode", {"ceiling": "fast"})
+    await one.until(lambda: not one.proxy.house.far.trust.well, 30)
+    redis.go_on()
+    await other.until(lambda: other.proxy.house.modes.ceiling.held == 2, 40)
 
 
 async def test_state_alone_is_not_shared_unless_asked(pair):
     """`shared.state: false`, the default: every proxy judges for itself."""
     one, other = pair
-    one.proxy.house.far.open("llama", one.proxy._loop.time() + 20)
+    await one.put("/guard/mode", {"ceiling": "fast"})
     await one.chat()
     await written(one)
-    assert await other.circuit("llama") == "closed"
-    assert other.proxy.house.far.watched == ()
+    assert (await other.state())["mode"]["ceiling"] == "creative"
+    assert "words" not in (await other.state())["shared"]
+    assert list(one.proxy.house.far.post.hearsay) == []
 
 
 async def test_off_costs_nothing(stand: Stand):

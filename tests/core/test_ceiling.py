@@ -175,3 +175,23 @@ def test_how_it_stands():
     ceiling.falls_ill("b", "load", "overloaded")
     ceiling.held = 1
     assert repr(ceiling) == "<Ceiling 1 held, ill: a, b>"
+
+
+def test_what_others_say_is_not_said_on():
+    """It falls by what they say of a circuit, and is no higher than theirs; where own reasons put it is told apart."""
+    ceiling = Ceiling(UPSTREAMS, SETTINGS)
+    ceiling.falls_ill("a", "circuit", "circuit_open", heard=True)
+    assert ceiling.move(0.0) == 1
+    assert (ceiling.at, ceiling.seen, ceiling.is_hearsay("a")) == (1, 0, True)
+    ceiling.heard = (2, "throttled")
+    assert (ceiling.at, ceiling.own, ceiling.reason, ceiling.why_own) == (2, 1, "throttled", "circuit_open")
+    ceiling.falls_ill("a", "circuit", "circuit_open")
+    assert (ceiling.seen, ceiling.is_hearsay("a")) == (1, False)
+    ceiling.heard = None
+    ceiling.gets_well("a", "circuit", 10.0)
+    assert ceiling.move(70.0) == -1
+    assert (ceiling.at, ceiling.seen) == (0, 0)
+    ceiling.falls_ill("a", "circuit", "circuit_open", heard=True)
+    ceiling.falls_ill("a", "load", "overloaded")
+    assert ceiling.move(200.0) == 1
+    assert ceiling.seen == 1

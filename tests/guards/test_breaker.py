@@ -10,9 +10,9 @@ from guardproxy.guards.breaker import LEARNT, SPEC, Breaker, Override, Settings,
 TARGET = Target("a")
 
 
-def token(breaker: Breaker, now: float) -> Permit:
-    """A permit for upstream a."""
-    permit = breaker.permit(TARGET, now)
+def token(breaker: Breaker, now: float, upstream: str = "a") -> Permit:
+    """A permit."""
+    permit = breaker.permit(Target(upstream), now)
     assert isinstance(permit, Permit)
     return permit
 
@@ -150,6 +150,43 @@ def test_what_another_proxy_has_found():
         breaker.observe(Target("c"), permit, Answer(5.0, 200, [], b""), 5.0)
     assert breaker.learn("c", 6.0) == ()
     assert breaker.learn("c", 600.0) != ()  # that was long ago
+
+
+def test_what_another_proxy_has_proven():
+    """What we opened on another's word closes on it, or is due where nobody stands by it; our own is due, no more."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=1), ["a", "b"])
+    breaker.learn("a", 0.0)
+    (news,) = breaker.unlearn("a", 1.0, well=True)
+    assert (news.old, news.new, news.reason) == ("open", "closed", LEARNT)
+    breaker.learn("a", 2.0)
+    assert breaker.unlearn("a", 3.0, well=False) == ()
+    assert breaker.due("a", 3.0)
+    breaker.tell("b", token(breaker, 0.0, "b"), Kind.FAILURE, 0.0)
+    assert (breaker.stands("a"), breaker.stands("b")) == ("", "open")
+    assert breaker.unlearn("b", 1.0, well=False) == ()
+    assert not breaker.due("b", 1.0)
+    assert breaker.unlearn("b", 1.0, well=True) == ()
+    assert breaker.due("b", 1.0)
+    assert breaker.circuits["b"].state is State.OPEN
+    breaker.hold("b", State.OPEN, 2.0)
+    assert breaker.unlearn("b", 2.0, well=True) == ()
+    assert not breaker.available("b", 20.0)
+
+
+def test_who_has_just_proven_a_model_knows_better():
+    """For a window nobody can tell us otherwise; a circuit that was closed on another's word is not proven."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=1), ["a"])
+    breaker.tell("a", token(breaker, 0.0), Kind.FAILURE, 0.0)
+    breaker.tell("a", token(breaker, 10.0), Kind.SUCCESS, 10.0)
+    assert breaker.proven("a", 69.0)
+    assert breaker.learn("a", 69.0) == ()
+    heir = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=1), ["a"])
+    heir.inherit(breaker)
+    assert heir.proven("a", 69.0)
+    assert not breaker.proven("a", 70.0)
+    breaker.learn("a", 70.0)
+    breaker.unlearn("a", 71.0, well=True)
+    assert not breaker.proven("a", 72.0)
 
 
 def test_each_piece_is_told_once_and_whole():

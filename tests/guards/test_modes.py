@@ -42,6 +42,7 @@ def test_a_fall_and_a_rise():
         "modes": ["high", "middle", "low"],
         "reason": "circuit_open",
         "held": False,
+        "heard": None,
         "rises_in": 40.0,
     }
     assert list(guard.tick(189.0)) == []

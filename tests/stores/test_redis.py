@@ -82,6 +82,28 @@ async def test_claims(store):
     await until(lambda: store.claim("c", b"three", 60.0))
 
 
+async def test_who_outdoes_whom(store):
+    """What begins with something greater stays, and is shown to who was too late; all is read at once."""
+    assert await store.outdo("w", b"2", b"2b", 60.0) is None
+    assert await store.outdo("w", b"1", b"1a", 60.0) == b"2b"
+    assert await store.outdo("w", b"2", b"2c", 60.0) is None
+    assert await store.outdo("v", b"3", b"3\x00\xff", 60.0) is None
+    assert list(await store.read(["w", "nothing", "v"])) == [b"2c", None, b"3\x00\xff"]
+    await store.outdo("w", b"3", b"3", 0.05)
+
+    async def gone():
+        return (await store.read(["w"]))[0] is None
+
+    await until(gone)
+
+
+async def test_one_clock(store):
+    """It is the time of day, near enough, and goes on."""
+    first = await store.clock("clock")
+    assert abs(first - time.time()) < 60
+    assert await store.clock("clock") > first
+
+
 async def test_messages(store):
     """Whoever listens hears what is published afterwards."""
     ready, heard = asyncio.Event(), asyncio.Queue[bytes]()
@@ -105,6 +127,9 @@ async def test_nobody_there(url):
         store.get("a", "b", ("c",)),
         store.put("a", b"", 1.0),
         store.claim("a", b"", 1.0),
+        store.read(["a"]),
+        store.outdo("a", b"", b"", 1.0),
+        store.clock("a"),
         store.renew("a", b"", 1.0),
         store.free("a", b""),
         store.count("a", "b"),
