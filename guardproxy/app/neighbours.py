@@ -20,7 +20,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.hearsay import CEILING, CIRCUIT, HELD_CEILING, HELD_CIRCUIT, ORDER_LEASE
-from guardproxy.guards.breaker import HAND, LEARNT, State
+from guardproxy.core.provenance import HAND, OTHERS
+from guardproxy.guards.breaker import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from guardproxy.core.hearsay import Hearsay, Word
     from guardproxy.core.values import News
 
-_OTHERS = (LEARNT, HAND)
-"""Reasons that are not what this proxy has seen itself."""
 _OPEN, _CLOSED = "open", "closed"
 _SAID = frozenset((_OPEN, _CLOSED))
 
@@ -74,7 +73,7 @@ class Neighbours:
     def told(self, news: Iterable[News]) -> None:
         """Our own machines have changed: the others may want to know."""
         for one in news:
-            if one.what == "circuit" and one.reason not in _OTHERS and one.new in _SAID:
+            if one.what == "circuit" and one.reason not in OTHERS and one.new in _SAID:
                 subject = CIRCUIT + one.subject
                 word = self._hearsay.on(subject)
                 if word is None or word.says != one.new:  # else it has been said: a fleet need not say it in chorus

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from guardproxy.core.circuit import LEASE, Circuit, Permit, State
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.hearsay import LEARNT
+from guardproxy.core.provenance import HAND, Provenance
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Kind, News, Relayed
 
@@ -38,10 +39,6 @@ __all__ = [
 _CLOSED, _SUCCESS = State.CLOSED, Kind.SUCCESS  # looked up on every call
 SLOW = "slow"
 """The reason of a circuit that opened because its model takes too long to begin."""
-HAND = "by hand"
-"""The reason of a circuit that an operator has opened or closed."""
-_OTHERS = (LEARNT, HAND)
-"""Reasons that are not what this proxy has seen itself."""
 
 
 @final
@@ -126,10 +123,7 @@ class Breaker(Guard):
         self.circuits = {name: Circuit(effective(settings, name), lease, dice) for name in upstreams}
         self._unsaid: list[News] = []
         """What became of circuits that were asked for a permit: told with the next news, or by the next tick."""
-        self._opened: dict[str, str] = {}
-        """Why each circuit is open that is."""
-        self._proven: dict[str, float] = {}
-        """When each was closed by probes of this proxy's own."""
+        self._provenance = Provenance()
 
     def permit(self, target: Target, now: float) -> Permit | Refusal:
         """A token, or the refusal of an open circuit."""
@@ -187,7 +181,7 @@ class Breaker(Guard):
         One that is open by its word alone closes, or is due; one of our own is due where the other is well.
         """
         circuit = self.circuits[upstream]
-        learnt = self._opened.get(upstream) == LEARNT
+        learnt = self._provenance.learnt(upstream)
         if circuit.held is not None or not (well or learnt):
             return ()
         if well and learnt:
@@ -201,23 +195,21 @@ class Breaker(Guard):
         circuit = self.circuits[upstream]
         if circuit.state is not State.CLOSED:
             return False
-        lately = now - self._proven.get(upstream, float("-inf")) < circuit.settings.window
+        lately = now - self._provenance.proven(upstream) < circuit.settings.window
         return lately or circuit.rates(now)[2] >= circuit.settings.minimum_requests
 
     def stands(self, upstream: str) -> str:
         """Why the circuit of *upstream* is not closed, where this proxy has seen it itself; else empty."""
-        why = self._opened.get(upstream, "")
-        return "" if why in _OTHERS or self.circuits[upstream].held is not None else why
+        return "" if self.circuits[upstream].held is not None else self._provenance.own(upstream)
 
     def inherit(self, old: Guard) -> None:
         """The circuits of upstreams that are still there and judged as they were."""
         if isinstance(old, Breaker):
-            opened, proven = old._opened, old._proven  # noqa: SLF001 -- its own kind
+            known = old._provenance  # noqa: SLF001 -- its own kind
             for name, circuit in old.circuits.items():
                 if name in self.circuits and _tuned(circuit) == _tuned(self.circuits[name]):
                     self.circuits[name] = circuit
-                    self._opened.update({name: opened[name]} if name in opened else {})
-                    self._proven.update({name: proven[name]} if name in proven else {})
+                    self._provenance.take(name, known)
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be permitted."""
@@ -253,13 +245,7 @@ class Breaker(Guard):
         told, self._unsaid = self._unsaid, []
         if old is not None:
             told.append(self._news(upstream, old, now, reason))
-            state = self.circuits[upstream].state
-            if state is State.OPEN:
-                self._opened[upstream] = reason or "open"
-            elif state is State.CLOSED:
-                self._opened.pop(upstream, None)
-                if old is State.HALF_OPEN and reason not in _OTHERS:
-                    self._proven[upstream] = now
+            self._provenance.note(upstream, old, self.circuits[upstream].state, reason, now)
         return told
 
     @staticmethod
