@@ -50,5 +50,7 @@ class Provenance:
 
     def take(self, upstream: str, old: Provenance) -> None:
         """Take over what *old* knows of one."""
-        for mine, theirs in ((self._opened, old._opened), (self._proven, old._proven)):
-            mine.update({upstream: theirs[upstream]} if upstream in theirs else {})
+        if upstream in old._opened:
+            self._opened[upstream] = old._opened[upstream]
+        if upstream in old._proven:
+            self._proven[upstream] = old._proven[upstream]
