@@ -67,6 +67,8 @@ class Dialect:
     """The header field in which its servers look for a key besides ``Authorization``."""
     aside: frozenset[str] = frozenset()
     """Fields of a request that cannot shape what the model says: calls that differ in nothing else share an answer."""
+    remembers: bool = False
+    """Whether its servers keep an answer unless they are told not to (``store: false``)."""
     nest: str = ""
     """The field of a request that holds sampling parameters; empty: they stand at the top."""
     spelled: Mapping[str, str] = {}
@@ -164,6 +166,11 @@ class Dialect:
         """Whether a choice was cut at its length."""
         del doc
         return False
+
+    def stopped(self, doc: Any) -> list[Any]:
+        """By which each choice of a whole answer ended, in the words of the API."""
+        del doc
+        return []
 
     def longer(self, call: Call, most: int) -> Call | None:
         """The same call with more room for the answer, *most* tokens at the most; None where there is no more."""

@@ -137,6 +137,10 @@ class Anthropic(Language):
         """Whether it ended at its length."""
         return bool(doc.get("stop_reason") == "max_tokens")
 
+    def stopped(self, doc: Any) -> list[Any]:
+        """The stop reason."""
+        return [doc.get("stop_reason")]
+
     def again(self, call: Call, answer: Answer, note: str) -> Call:
         """Two more turns: what the model said, and what is wrong with it; with other dice."""
         given = call.doc.get("messages")

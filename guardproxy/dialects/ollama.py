@@ -144,6 +144,10 @@ class Ollama(Language):
         """Whether it ended at its length."""
         return bool(doc.get("done_reason") == "length")
 
+    def stopped(self, doc: Any) -> list[Any]:
+        """The reason why it is done."""
+        return [doc.get("done_reason")]
+
     def again(self, call: Call, answer: Answer, note: str) -> Call:
         """What the model said and what is wrong with it, as two more turns or behind the prompt; with other dice."""
         said = (self.texts(answer.doc)[0] or next((text for _, text in self.tools(answer.doc)), ""))[:SAID]

@@ -41,6 +41,7 @@ class Responses(Language):
     name = "responses"
     paths = ("/v1/responses",)
     judged = True
+    remembers = True
     aside = frozenset(("stream", "stream_options"))
     spelled = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}  # noqa: RUF012 -- read only
 
@@ -143,6 +144,11 @@ class Responses(Language):
         return doc.get("status") == "incomplete" and (
             not isinstance(details, dict) or details.get("reason") in (None, "max_output_tokens")
         )
+
+    def stopped(self, doc: Any) -> list[Any]:
+        """Why it is not complete."""
+        details = doc.get("incomplete_details")
+        return [details.get("reason") if isinstance(details, dict) else doc.get("status")]
 
     def again(self, call: Call, answer: Answer, note: str) -> Call:
         """Two more turns: what the model said, and what is wrong with it; with other dice."""

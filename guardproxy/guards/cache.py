@@ -27,7 +27,7 @@ from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
 from guardproxy.openai.identity import Identity
-from guardproxy.openai.keeping import Kept, keep, show, unpack
+from guardproxy.openai.keeping import Kept, cut_by, keep, show, unpack
 from guardproxy.openai.strict import dumps
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ class Settings:
     """Request header fields that tell tenants apart: a difference in any of them is another entry."""
     single_flight: bool = True
     """Whether the same call, made again while it is on its way, waits for the one answer instead of asking too."""
-    keep_cut: bool = False
-    """Whether answers are kept, too, that ended at their length or by a filter instead of by themselves."""
+    keep_length: bool = False
+    """Whether answers are kept, too, that ended at their length (``length``) instead of by themselves."""
+    keep_content_filter: bool = False
+    """Whether answers are kept, too, that a filter ended (``content_filter``)."""
     export: bool = False
     """Whether operators may take out what is kept, all tenants' answers, and put it in again (``guardproxy cache``)."""
     stale_while_revalidate_seconds: Seconds = Seconds(0)
@@ -95,6 +97,8 @@ class Cache(Guard):
         size, weight = settings.max_size, settings.max_bytes
         self.entries: Lru[Kept] = Lru(size, weight, settings.ttl_seconds, linger, settings.ttl_jitter)
         self.key = Identity(settings.vary, places)
+        self._cut = frozenset(how for how in ("length", "content_filter") if getattr(settings, f"keep_{how}"))
+        """By what an answer that is kept may have been ended."""
         self._swept = float("-inf")
         self._purged = float("-inf")
         self.sweeping = False
@@ -105,7 +109,7 @@ class Cache(Guard):
         if dialect is None:
             return call
         asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
-        if asks.no_store or not self._may_be_kept(call.doc, dialect.nest):
+        if asks.no_store or not self._may_be_kept(call.doc, dialect):
             return self._passed(call, record, "fwd=bypass", asks)
         target = call.targets[0]
         call.key = key = self.key(call, target)
@@ -159,7 +163,7 @@ class Cache(Guard):
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
         target, late = record.target, record.started <= self._purged  # late: it may be what was to be forgotten
-        whole = reply.keepable or (reply.cut and self.settings.keep_cut)
+        whole = reply.keepable or (reply.cut and bool(self._cut) and cut_by(call, reply) <= self._cut)
         if not call.key or not whole or reply.status != 200 or target is None or late:
             return
         key = call.key if target is call.targets[0] else self.key(call, target)
@@ -233,8 +237,9 @@ class Cache(Guard):
             record.cache = f"hit; ttl={int(left)}"
         elif -left < self._revalidate:
             record.cache = f"hit; ttl={-ceil(-left)}; detail=stale-while-revalidate"
-            call.flight = self._flight(call)
-            record.refresh = call
+            if "only-if-cached" not in call.cache_control:  # that is: ask nobody, not later either
+                call.flight = self._flight(call)
+                record.refresh = call
         else:
             record.cache = f"hit; ttl={-ceil(-left)}; detail=max-stale"
         return _told(reply, entry, record, now)
@@ -263,12 +268,13 @@ class Cache(Guard):
             key += b"s" if options is None else b"s" + dumps(options)
         return key
 
-    def _may_be_kept(self, doc: dict[str, Any], nest: str) -> bool:
-        if not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL):
+    def _may_be_kept(self, doc: dict[str, Any], dialect: Dialect) -> bool:
+        remembered = dialect.remembers and doc.get("store") is not False
+        if remembered or (not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL)):
             return False
         if self.settings.when == "always":
             return True
-        options = doc.get(nest) if nest else doc
+        options = doc.get(dialect.nest) if dialect.nest else doc
         return isinstance(options, dict) and (options.get("temperature") == 0 or options.get("seed") is not None)
 
 

@@ -132,6 +132,10 @@ class Family(Language):
         """Whether a choice ended at its length."""
         return any(choice.get("finish_reason") == "length" for choice in doc["choices"])
 
+    def stopped(self, doc: Any) -> list[Any]:
+        """The finish reasons."""
+        return [choice.get("finish_reason") for choice in doc["choices"]]
+
     def longer(self, call: Call, most: int) -> Call | None:
         """The same call with four times the room, under the name by which the caller bounded it."""
         for name in ("max_completion_tokens", "max_tokens"):

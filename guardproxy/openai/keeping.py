@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.values import Answer, Reply, Target
+from guardproxy.openai.examine import ENDED
 from guardproxy.openai.fields import kept, lines
 from guardproxy.openai.request import wants_usage
 from guardproxy.openai.strict import dumps, loads
@@ -62,6 +63,24 @@ def show(value: Kept, call: Call, source: str) -> Reply | None:
         return None
     headers, body = made
     return Reply(200, body, headers, source=source, events=call.stream)
+
+
+def cut_by(call: Call, reply: Reply) -> set[str]:
+    """By what *reply* was ended, where not of itself: ``length``, ``content_filter``, or something that is ``else``."""
+    dialect = call.dialect
+    try:
+        doc = None if dialect is None else dialect.assemble(reply.body) if reply.events else loads(reply.body)
+        stopped = [] if dialect is None else dialect.stopped(doc)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        stopped = []
+    return {_CUT.get(str(reason), "else") for reason in stopped if str(reason) not in ENDED} or {"else"}
+
+
+_CUT = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("content_filter", "refusal"), "content_filter"),
+}
+"""What the APIs call it."""
 
 
 def pack(value: Kept, stored: float, expires: float) -> bytes:

@@ -74,7 +74,11 @@ def chatted(text: str) -> dict[str, Any]:
 
 ASKS: dict[str, tuple[dict[str, Any], Callable[[str], dict[str, Any]], str]] = {
     "/v1/responses": (
-        {"input": "a rose", "text": {"format": {"type": "json_schema", "name": "scent", "schema": SCHEMA}}},
+        {
+            "store": False,
+            "input": "a rose",
+            "text": {"format": {"type": "json_schema", "name": "scent", "schema": SCHEMA}},
+        },
         response,
         EVENTS,
     ),

@@ -169,25 +169,66 @@ def test_what_is_not_kept(answer):
     assert (len(house.cache.entries), record.cache) == (0, "fwd=miss")
 
 
-def test_what_is_kept_where_it_is_told():
-    """With `keep_cut` what ended at its length or by a filter too; errors never, nor what broke off."""
-    house = House(keeps=Settings(keep_cut=True))
-    for number, finish in enumerate(("length", "content_filter")):
-        body = b'{"model":"creative","seed":%d}' % number
-        telling, record = house.begin(body)
-        play(telling, (ask("llama"), said(1.0, "cut", finish)))
-        assert record.cache == "fwd=miss; stored"
-        assert isinstance(admitted(house, body)[0], Reply)
-    stream = b'{"model":"creative","stream":true%b}'
+@pytest.mark.parametrize("length, content_filter", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_kept_where_it_is_told(length, content_filter, stream):
+    """What ended at its length, or by a filter, each where that is wanted; nothing that ended in another way."""
+    house = House(keeps=Settings(keep_length=length, keep_content_filter=content_filter))
     headers = [(b"Content-Type", b"text/event-stream")]
-    for number, complete in enumerate((True, False)):
-        telling, record = house.begin(stream % (b',"seed":%d' % (number + 10)))
-        kind = Kind.SUCCESS if complete else Kind.FAILURE
-        play(telling, (ask("llama"), Relayed(2.0, 200, headers, kind, 1.0, complete, False, b"data: x\n\n")))
-        assert record.cache.endswith("stored") is complete
-    telling, record = house.begin(b'{"model":"creative","seed":9}')
+    kept = []
+    for finish in ("length", "content_filter", "error", ""):
+        body = json.dumps({"model": "creative", "stop": finish, "stream": stream}).encode()
+        telling, record = house.begin(body)
+        if stream:
+            chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "cut"}, "finish_reason": finish}]}
+            events = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+            play(telling, (ask("llama"), Relayed(2.0, 200, headers, Kind.SUCCESS, 1.0, True, False, events)))
+        else:
+            play(telling, (ask("llama"), said(1.0, "cut", finish)))
+        if record.cache.endswith("stored"):
+            kept.append(finish)
+            assert isinstance(admitted(house, body)[0], Reply)
+    assert kept == ["length"] * length + ["content_filter"] * content_filter
+
+
+def test_choices_that_ended_differently():
+    """One that was cut in a way that is not wanted is enough; one that ended of itself does not matter."""
+    house = House(keeps=Settings(keep_length=True))
+    for finishes, kept in ((["stop", "length"], True), (["length", "content_filter"], False)):
+        body = json.dumps({"model": "creative", "n": 2, "stop": finishes}).encode()
+        telling, record = house.begin(body)
+        choices = [
+            {"index": at, "message": {"role": "assistant", "content": "x"}, "finish_reason": finish}
+            for at, finish in enumerate(finishes)
+        ]
+        doc = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
+        answer = replace(said(1.0, "x"), body=json.dumps(doc).encode(), doc=None)
+        play(telling, (ask("llama"), answer))
+        assert record.cache.endswith("stored") is kept
+
+
+def test_errors_and_what_broke_off_are_never_kept():
+    """Whatever is told."""
+    house = House(keeps=Settings(keep_length=True, keep_content_filter=True))
+    telling, record = house.begin(b'{"model":"creative","stream":true}')
+    headers = [(b"Content-Type", b"text/event-stream")]
+    play(telling, (ask("llama"), Relayed(2.0, 200, headers, Kind.FAILURE, 1.0, False, False, b"data: x\n\n")))
+    assert record.cache == "fwd=miss"
+    telling, record = House(keeps=house.cache.settings).begin(b'{"model":"creative","seed":9}')
     play(telling, (ask("llama"), refused(1.0, 400)))
     assert record.cache == "fwd=miss"
+
+
+@pytest.mark.parametrize(
+    "store, kept", [({}, False), ({"store": None}, False), ({"store": True}, False), ({"store": False}, True)]
+)
+def test_responses_are_stored_on_the_server_unless_told_otherwise(store, kept):
+    """A call with state on the server is no business of the cache."""
+    house = House()
+    body = json.dumps({"model": "creative", "input": "x", **store}).encode()
+    call, record = admitted(house, body, target="/v1/responses")
+    assert isinstance(call, Call)
+    assert (record.cache, call.keep) == (("fwd=miss", True) if kept else ("fwd=bypass", False))
 
 
 def test_a_stream_that_was_relayed():
@@ -340,6 +381,15 @@ def test_who_does_not_take_it(directive):
     reply, record = admitted(house, now=16.5, headers=[("Cache-Control", directive)])
     assert record.refresh is None
     assert not (isinstance(reply, Reply) and reply.status == 200)
+
+
+def test_who_wants_nobody_asked():
+    """He is shown what there is, and nobody is asked in the background either."""
+    house = House(keeps=Settings(ttl_seconds=Seconds(10), stale_while_revalidate_seconds=Seconds(20)))
+    keep(house)
+    reply, record = admitted(house, now=15.0, headers=[("Cache-Control", "Only-If-Cached")])
+    assert isinstance(reply, Reply)
+    assert (reply.source, record.refresh) == ("cache", None)
 
 
 def test_it_is_fetched_once():
