@@ -28,31 +28,22 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 import jsonschema_rs as engine
 
+from guardproxy.core.drafts import NAMES, draft_of, metaschemas
 from guardproxy.core.heft import LIGHT
 from guardproxy.core.references import escaped
 from guardproxy.core.schema_bounds import Bound, InvalidSchema, bound, pointer
 from guardproxy.core.schema_words import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Bound", "Distant", "InvalidSchema", "Validator", "compile", "measured", "why"]
 
 _ROOT: Final = "guardproxy:schema"
-_PATTERNS: Final = engine.FancyRegexOptions(backtrack_limit=10_000, size_limit=10 << 20, dfa_size_limit=1 << 20)
+_PATTERNS: Final = engine.FancyRegexOptions(backtrack_limit=10_000, size_limit=64 << 20, dfa_size_limit=1 << 20)
+_THOROUGH: Final = engine.FancyRegexOptions(backtrack_limit=10_000_000, size_limit=64 << 20, dfa_size_limit=1 << 20)
 
 _FETCH: Final = re.compile(r" is not present in a registry and retrieving it failed.*", re.DOTALL)
-
-_DRAFTS: Final[dict[str, type[engine.Validator]]] = {
-    "json-schema.org/draft-04/schema": engine.Draft4Validator,
-    "json-schema.org/draft-06/schema": engine.Draft6Validator,
-    "json-schema.org/draft-07/schema": engine.Draft7Validator,
-    "json-schema.org/draft/2019-09/schema": engine.Draft201909Validator,
-    "json-schema.org/draft/2020-12/schema": engine.Draft202012Validator,
-}
-
-_LATEST: Final = "json-schema.org/schema"
-"""Names whatever draft is the latest."""
 
 _LATER: Final = {
     engine.Draft4Validator: (
@@ -78,13 +69,23 @@ _FORMATS: Final = {draft: {name: _format(name) for name in names.split()} for dr
 class Validator:
     """A JSON Schema that answers are judged by."""
 
-    __slots__ = ("_build", "_parts", "_registry", "heft", "is_valid", "schema")
+    __slots__ = ("_build", "_others", "_parts", "_registry", "heft", "is_valid", "schema")
 
-    def __init__(self, schema: Any, build: Callable[..., engine.Validator], heft: int = 1) -> None:
+    def __init__(
+        self,
+        schema: Any,
+        build: Callable[..., engine.Validator],
+        heft: int = 1,
+        others: Sequence[tuple[str, Any]] = (),
+    ) -> None:
         self.schema = schema
+        self._others = others
+        """Schemas that it may refer to besides its own parts."""
         self.heft = heft
         """How many times as much work as an ordinary schema it makes (`core.heft`)."""
-        self.is_valid: Callable[[Any], bool] = build(schema).is_valid
+        self.is_valid: Callable[[Any], bool] = build(
+            schema, engine.Registry(others, retriever=_refuse) if others else None
+        ).is_valid
         """Whether a value satisfies the schema: microseconds, no words; `ValueError` where it is no JSON."""
         self._build = build
         self._registry: engine.Registry | None = None
@@ -97,7 +98,7 @@ class Validator:
         """The judge of that part of the schema which the JSON pointer *place* names."""
         if place not in self._parts:
             if self._registry is None:
-                self._registry = engine.Registry([(_ROOT, self.schema)], retriever=_refuse)
+                self._registry = engine.Registry([(_ROOT, self.schema), *self._others], retriever=_refuse)
             # `$ref` with neighbours would lose them before 2019-09, so the part is referred to alone.
             self._parts[place] = self._build({"$ref": _ROOT + "#" + _fragment(place)}, registry=self._registry).is_valid
         return self._parts[place]
@@ -131,24 +132,28 @@ def measured(schema: object) -> Bound:
     return bound(schema)
 
 
-def compile(schema: Any, known: Bound | None = None) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
+def compile(schema: Any, known: Bound | None = None, *, thorough: bool = False) -> Validator:  # noqa: A001 - the word for it, used as `jsonschema.compile`
     """Make a `Validator` of *schema* (draft by ``$schema``, else 2020-12); *known*: how much work it makes.
+
+    *thorough*: patterns may try for as long as they like, since somebody else has an eye on the time.
 
     Raises `InvalidSchema` where it is no schema, refers to anything outside itself, or is too deep.
     """
     lost, heft, _ = measured(schema) if known is None else known
-    draft = _draft(schema)
-    build = _builder(draft)
-    if isinstance(schema, dict) and draft is engine.Draft202012Validator and "$schema" in schema:
-        # which draft it is has been decided; by the name of the latest the engine would have to look for it
-        schema = {name: value for name, value in schema.items() if name != "$schema"}
+    draft = draft_of(schema)
+    build = _builder(draft, thorough=thorough)
+    if isinstance(schema, dict) and "$schema" in schema and (name := schema["$schema"]) != NAMES[draft]:
+        if not isinstance(name, str):
+            raise InvalidSchema("/$schema", f"the name of a draft is a text, not {_name(name)}")
+        schema = {**schema, "$schema": NAMES[draft]}  # by another name the engine would have to look for it
     try:
         try:
             return Validator(schema, build, heft)
-        except ValueError:
-            if (made := escaped(schema)) == schema:
+        except ValueError as error:
+            made, others = escaped(schema), metaschemas() if "json-schema.org/" in str(error) else []
+            if made == schema and not others:
                 raise
-            return Validator(made, build, heft)
+            return Validator(made, build, heft, others)
     except engine.ValidationError as error:
         if isinstance(error.kind, engine.ValidationErrorKind.Referencing):
             raise InvalidSchema(lost, _short(_FETCH.sub(" is not in this schema", error.message))) from None
@@ -167,20 +172,7 @@ def why(validator: Validator, instance: Any, limit: int = 5) -> list[str]:
         return [_short(str(error))]
 
 
-def _draft(schema: dict[str, Any] | bool) -> type[engine.Validator]:
-    if isinstance(schema, bool) or "$schema" not in schema:
-        return engine.Draft202012Validator
-    name = schema["$schema"]
-    bare = name.strip().removesuffix("#").partition("://")[2] if isinstance(name, str) else ""
-    found = _DRAFTS.get(bare)
-    if found is None and bare != _LATEST:
-        raise InvalidSchema(
-            "/$schema", f"unknown draft {_short(repr(name))}; known are drafts 4, 6, 7, 2019-09, 2020-12"
-        )
-    return found or engine.Draft202012Validator
-
-
-def _builder(draft: type[engine.Validator]) -> Callable[..., engine.Validator]:
+def _builder(draft: type[engine.Validator], *, thorough: bool = False) -> Callable[..., engine.Validator]:
     formats = _FORMATS.get(draft)
 
     def build(schema: Any, registry: engine.Registry | None = None) -> engine.Validator:
@@ -190,7 +182,7 @@ def _builder(draft: type[engine.Validator]) -> Callable[..., engine.Validator]:
             validate_formats=True,
             retriever=_refuse,
             registry=registry,
-            pattern_options=_PATTERNS,
+            pattern_options=_THOROUGH if thorough else _PATTERNS,
         )
 
     return build

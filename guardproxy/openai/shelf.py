@@ -36,7 +36,9 @@ ROOM: Final = 24 * 1024
 LARGE: Final = 48 * 1024
 """Above so many characters a schema is never made ready on the loop."""
 TURN: Final = 12
-"""How many characters one turn of a pattern weighs as much as (`core.patterns`)."""
+"""How many characters one turn of a pattern weighs as much as, in time (`core.patterns`)."""
+TURN_KEPT: Final = 32
+"""The same in memory: a turn takes a kilobyte."""
 AGAIN: Final = 60.0
 """Seconds after which a schema that could not be made ready in time is tried again."""
 
@@ -118,9 +120,7 @@ class Shelf:
                 return self._keep(digest, text, Distant(text))
             order.known -= weight
             # where one call brings many, some are made ready with each of the next calls
-            return (
-                Distant(text) if order.known < 0 else self._keep(digest, text, self._made(schema, digest, text, found))
-            )
+            return Distant(text) if order.known < 0 else self._made(schema, digest, text, found)
         if type(found) is not _Refused:
             reason = f"it could not be made ready within {order.seconds:g} s"
             found = _Refused("", reason, "schema_too_deep", order.now + AGAIN)
@@ -161,23 +161,25 @@ class Shelf:
                 raise
             order.room -= len(text) + TURN * bound.turns
             if order.room >= 0:
-                return self._keep(digest, text, self._made(schema, digest, text, bound))
+                return self._made(schema, digest, text, bound)
         order.room = 0
         order.heavy.append(text)
         return None
 
     def _made(self, schema: Any, digest: bytes, text: bytes, bound: Bound) -> Validator:
         try:
-            return compile_schema(schema, bound)
+            made = compile_schema(schema, bound)
         except InvalidSchema as wrong:
             self._keep(digest, text, _Refused(wrong.place, wrong.reason, wrong.code))
             raise
+        return self._keep(digest, text, made, TURN_KEPT * bound.turns)
 
-    def _keep(self, digest: bytes, text: bytes, entry: E) -> E:
+    def _keep(self, digest: bytes, text: bytes, entry: E, more: int = 0) -> E:
         if (former := self._kept.pop(digest, None)) is not None:
             self._bytes -= former[1]
-        self._kept[digest] = entry, len(text)
-        self._bytes += len(text)
+        size = len(text) + more
+        self._kept[digest] = entry, size
+        self._bytes += size
         while len(self._kept) > KEPT or (self._bytes > KEPT_BYTES and len(self._kept) > 1):
             self._bytes -= self._kept.popitem(last=False)[1][1]
         return entry

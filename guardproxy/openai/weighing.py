@@ -104,7 +104,7 @@ class Weighing:
             return None
         found = self._validators.get(schema)
         if found is None:
-            found = self._validators[schema] = compile_schema(loads(schema.encode()), _BOUNDED)
+            found = self._validators[schema] = compile_schema(loads(schema.encode()), _BOUNDED, thorough=True)
             self._characters += len(schema)
             while len(self._validators) > KEPT or (self._characters > KEPT_CHARACTERS and len(self._validators) > 1):
                 self._characters -= len(self._validators.popitem(last=False)[0])

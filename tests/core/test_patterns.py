@@ -79,3 +79,30 @@ def test_dashes_that_are_no_range(pattern, fits, fails):
     assert not validator.is_valid(fails)
     assert not validator.is_valid({fits: 1})
     assert validator.is_valid({fails: 1})
+
+
+@pytest.mark.parametrize(
+    "pattern, fits, fails",
+    [
+        (r"^(?<y>\d)(?<m>a)\k<m>\k<y>$", "1aa1", "1aa2"),
+        (r"^(?P<y>\d)-(?P=y)$", "1-1", "1-2"),
+        (r"^(a)?(?P<y>\d)(?P=y)0$", "110", "100"),
+        (r"^a\Z", "a", "ab"),
+        ("^[^]{2}$", "\n.", "."),
+        (r"^a\0$", "a\0", "a0"),
+        ("^{a}$", "{a}", "a"),
+        (r"^\p{L}{2}[{}]$", "aä}", "a1}"),
+        (r"^[{]\{\}$", "{{}", "{}"),
+    ],
+)
+def test_dialects_of_patterns(pattern, fits, fails):
+    """What JavaScript, Python or Java write otherwise and nobody means otherwise is taken for what it means."""
+    validator = compile_schema({"pattern": pattern})
+    assert (validator.is_valid(fits), validator.is_valid(fails)) == (True, False)
+
+
+@pytest.mark.parametrize("pattern", ["x{,3}", "(a", r"\h", "(?(1)a|b)"])
+def test_patterns_of_which_nobody_knows(pattern):
+    """What is none, or means one thing to one and another to the next, is refused."""
+    with pytest.raises(InvalidSchema, match="regex"):
+        compile_schema({"pattern": pattern})

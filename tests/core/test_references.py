@@ -52,3 +52,12 @@ def test_what_names_nothing_is_refused():
     with pytest.raises(InvalidSchema) as wrong:
         compile_schema({"properties": {"x": {"$ref": "#/$defs/a b"}}})
     assert wrong.value.place == "/properties/x/$ref"
+
+
+def test_identifiers_as_people_write_them():
+    """A name with a blank in it is no URI, and nobody cares."""
+    schema = {"$id": "my schema", "$defs": {"a": {"type": "integer"}}, "properties": {"x": {"$ref": "#/$defs/a"}}}
+    assert compile_schema(schema).is_valid({"x": 1})
+    assert not compile_schema(schema).is_valid({"x": "1"})
+    whole = {"$id": "http://x.y/a b", "$defs": {"a": {"type": "integer"}}, "$ref": "http://x.y/a b#/$defs/a"}
+    assert [compile_schema(whole).is_valid(value) for value in (1, "1")] == [True, False]

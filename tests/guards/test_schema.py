@@ -63,7 +63,7 @@ def test_where_a_schema_comes_from(doc, headers, name):
         ({"type": "nonsense"}, "invalid_schema"),
         ({"$ref": "http://example.com/s.json"}, "invalid_schema"),
         ({"$ref": "file:///etc/passwd"}, "invalid_schema"),
-        ({"$schema": "http://json-schema.org/draft-03/schema#"}, "invalid_schema"),
+        ({"$schema": 3}, "invalid_schema"),
         ({"minimum": 10**40}, None),
         ({"const": 10**40}, None),
     ],
