@@ -125,8 +125,10 @@ def build(
             gate = type(built).permit is not Guard.permit
             parts.add(Shadow(built) if gate and getattr(settings, "enabled", True) == "shadow" else built)
     if old is not None:
+        moved = _moved(config, old.config)
         for heir, former in itertools.product(parts.guards, old.rules.guards):
-            heir.inherit(former.inner if isinstance(former, Shadow) and not isinstance(heir, Shadow) else former)
+            known = former.inner if isinstance(former, Shadow) and not isinstance(heir, Shadow) else former
+            heir.inherit(known, moved)
     outfits = {
         name: Outfit(upstream.api_key, tuple(upstream.headers.items()), upstream.structured_output)
         for name, upstream in config.upstreams.items()
@@ -180,6 +182,12 @@ def _patience(guards: list[Guard]) -> dict[str, float]:
     if breaker is None:
         return {}
     return {name: float(span) for name in breaker.circuits if (span := breaker.tuned(name).slow_first_token)}
+
+
+def _moved(now: Config, then: Config) -> frozenset[str]:
+    """The upstreams that are other servers now, or serve another model."""
+    places = {name: (upstream.url, upstream.model) for name, upstream in then.upstreams.items()}
+    return frozenset(n for n, up in now.upstreams.items() if places.get(n) != (up.url, up.model))
 
 
 def _same(name: str, config: Config, old: House) -> bool:

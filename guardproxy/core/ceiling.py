@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CAUSES = ("circuit", "throttle", "load")
 """Who may have a reason, the gravest first."""
@@ -115,6 +115,12 @@ class Ceiling:
             del self._ill[upstream]
             self._hearsay.discard(upstream)
             self._well[upstream] = now
+
+    def review(self, is_well: Callable[[str], bool], now: float) -> None:
+        """Let go of the reasons against upstreams that are well, whoever had them."""
+        for upstream in [name for name in self._ill if is_well(name)]:
+            for cause in CAUSES:
+                self.gets_well(upstream, cause, now)
 
     def move(self, now: float) -> int:
         """Take a step if one is due: how far down, or up where it is negative; 0: none."""

@@ -186,6 +186,12 @@ class Circuit:
             self._enter(State.CLOSED, now)
         return None if self.state is old else old
 
+    def retune(self, other: Circuit) -> None:
+        """Be set as *other* is; it stays as it is, marks aside where they count for another time now."""
+        if other.settings.window != self.settings.window:
+            self._window = other._window
+        self.settings, self._lease, self._dice = other.settings, other._lease, other._dice
+
     def rates(self, now: float) -> tuple[float, float, int]:
         """The shares of failures and of slow attempts in the window, and of how many attempts."""
         window = self._window

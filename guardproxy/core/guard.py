@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 
+NOBODY: frozenset[str] = frozenset()
 Watcher = Callable[[Any], str | None]
 """Takes each event as it comes, decoded; None: go on, else why nothing can become of the answer."""
 
@@ -123,8 +124,11 @@ class Guard:
         del upstream
         return False
 
-    def inherit(self, old: Guard) -> None:
-        """Take over what still holds from the guard of the same kind that was built of the configuration before."""
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
+        """Take over what still holds from the guard of the same kind that was built of the configuration before.
+
+        Of *moved* upstreams nothing holds that was learnt: they are other servers now, or serve another model.
+        """
 
     def state(self, now: float) -> dict[str, Any]:
         """The guard's condition and settings, for people and scripts; read, never told."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.guard import Guard
+from guardproxy.core.guard import NOBODY, Guard
 from guardproxy.core.values import Kind, Refusal
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class Shadow(Guard):
         """Time passes for it too."""
         return self._aside(self.inner.tick(now))
 
-    def inherit(self, old: Guard) -> None:
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """What a gate has learnt holds in shadow and out of it; what it would have done is counted on."""
         if isinstance(old, Shadow):
-            self.inner.inherit(old.inner)
+            self.inner.inherit(old.inner, moved)
             if old.name == self.name:
                 self.would = old.would
         else:
-            self.inner.inherit(old)
+            self.inner.inherit(old, moved)
 
     def state(self, now: float) -> dict[str, Any]:
         """The gate's condition, and what it would have done."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.circuit import LEASE, Circuit, Permit, State
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.hearsay import LEARNT
 from guardproxy.core.provenance import HAND, Provenance
 from guardproxy.core.units import Seconds
@@ -202,14 +202,18 @@ class Breaker(Guard):
         """Why the circuit of *upstream* is not closed, where this proxy has seen it itself; else empty."""
         return "" if self.circuits[upstream].held is not None else self._provenance.own(upstream)
 
-    def inherit(self, old: Guard) -> None:
-        """The circuits of upstreams that are still there and judged as they were."""
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
+        """The circuits of upstreams that are still there, whatever they are set by now."""
         if isinstance(old, Breaker):
             known = old._provenance  # noqa: SLF001 -- its own kind
-            for name, circuit in old.circuits.items():
-                if name in self.circuits and _tuned(circuit) == _tuned(self.circuits[name]):
-                    self.circuits[name] = circuit
-                    self._provenance.take(name, known)
+            for name in self.circuits.keys() & old.circuits.keys():
+                circuit, new = old.circuits[name], self.circuits[name]
+                if name in moved:
+                    new.hold(circuit.held, 0.0)  # an order is about the name, whoever has it
+                    continue
+                circuit.retune(new)
+                self.circuits[name] = circuit
+                self._provenance.take(name, known)
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be permitted."""

@@ -22,7 +22,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core import directives
-from guardproxy.core.guard import Guard, Parts, Spec
+from guardproxy.core.guard import NOBODY, Guard, Parts, Spec
 from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
@@ -180,8 +180,9 @@ class Cache(Guard):
             self.sweeping = not self.entries.sweep(now)
         return ()
 
-    def inherit(self, old: Guard) -> None:
-        """What is kept, as far as it has room here."""
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
+        """What is kept, as far as it has room here; what *moved* upstreams said is purged by whoever builds."""
+        del moved
         if isinstance(old, Cache):
             self.entries.adopt(old.entries)
 

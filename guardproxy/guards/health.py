@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import News, Refusal
 
@@ -144,11 +144,11 @@ class Health(Guard):
             return None
         return News(check.at, "health", upstream, old, "healthy" if pulse.healthy else "unhealthy", check.reason)
 
-    def inherit(self, old: Guard) -> None:
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """The verdicts on models that are still there."""
         if isinstance(old, Health):
             for name, pulse in old.pulses.items():
-                if name in self.pulses:
+                if name in self.pulses and name not in moved:
                     self.pulses[name] = pulse
                     pulse.settings = self.settings
 

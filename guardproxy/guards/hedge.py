@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Kind, Relayed
 
@@ -97,12 +97,13 @@ class Hedge(Guard):
         self.made[upstream] += 1
         return True
 
-    def inherit(self, old: Guard) -> None:
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """What is known of upstreams that are still there."""
         if isinstance(old, Hedge):
             for name in self.made.keys() & old.made.keys():
-                self._seen[name], self.made[name] = old._seen[name], old.made[name]  # noqa: SLF001 -- its own kind
-                self._fresh[name] = ENOUGH - 1
+                self.made[name] = old.made[name]
+                if name not in moved:
+                    self._seen[name], self._fresh[name] = old._seen[name], ENOUGH - 1  # noqa: SLF001 -- its own kind
 
     def state(self, now: float) -> dict[str, Any]:
         """After how long, and how often so far."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.limiter import Limiter, Slot, sized
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Fault, Kind, News, Relayed
@@ -116,10 +116,13 @@ class Load(Guard):
         """*upstream* says how many calls wait within it."""
         self.limiters[upstream].hear(waiting, now)
 
-    def inherit(self, old: Guard) -> None:
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """The limits of upstreams that are still there, where they are sought alike."""
         if isinstance(old, Load) and old.settings == self.settings:
-            self.limiters |= {name: one for name, one in old.limiters.items() if name in self.limiters}
+            kept = (self.limiters.keys() & old.limiters.keys()) - moved
+            self.limiters |= {name: old.limiters[name] for name in kept}
+            told = old._overloaded  # noqa: SLF001 -- its own kind
+            self._overloaded = {name: at for name, at in told.items() if name in kept}
 
     def state(self, now: float) -> dict[str, Any]:
         """Each limit, and who waits."""

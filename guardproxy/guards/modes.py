@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from guardproxy.core.ceiling import Ceiling
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.hearsay import LEARNT
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import News, Reply, Target
-from guardproxy.openai.needs import needs, read, tokens
+from guardproxy.openai.needs import fitting, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,6 +96,8 @@ class Modes(Guard):
         """With ``scope: upstream``: each mode's own ceiling."""
         if settings.scope == "upstream":
             self._shelters = {name: Ceiling((modes[name].upstream, ""), settings) for name in self.names[:-1]}
+        self._heir = False
+        """Whether reasons were taken over that nobody may have to take back: guards come and go, upstreams move."""
         self._targets = {(asked, given): self._target(asked, given) for asked in self.names for given in self.names}
         self._plain = {name: (Target(name, model),) for name, model in self._models.items()}
         self._well = {asked: self._order(index) for index, asked in enumerate(self.names)}
@@ -124,7 +126,7 @@ class Modes(Guard):
         else:
             call.targets = self._places(ceiling, asked, max(index, top), reason, now)
         if self._able:
-            call.targets = self._fitting(call)
+            call.targets = fitting(call, self._able)
         return call
 
     def hear(self, news: News, now: float) -> News | None:
@@ -146,21 +148,29 @@ class Modes(Guard):
     def tick(self, now: float) -> Iterable[News]:
         """Rises, and falls that had to wait."""
         moved: list[News] = []
+        if self._heir and self.ceiling is not None:
+            self._heir = False
+            for one in (self.ceiling, *self._shelters.values()):
+                one.review(lambda name: self._available(name, now) and not self._due(name, now), now)
         while (news := self._next(now)) is not None:
             moved.append(news)
         return moved
 
-    def inherit(self, old: Guard) -> None:
-        """The ceiling, where the modes are the same."""
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
+        """The ceiling, where the modes are the same; whether its reasons still hold is looked at once all are built."""
+        del moved
         if not isinstance(old, Modes) or old.ceiling is None or self.ceiling is None:
             return
-        if old.names == self.names and old.ceiling.upstreams == self.ceiling.upstreams:
+        if not self._automatic:
+            self.ceiling.held = old.ceiling.held if old.names == self.names else None
+        elif old.names == self.names and old.ceiling.upstreams == self.ceiling.upstreams:
             self.ceiling = old.ceiling
             self._shelters = {name: old._shelters.get(name, new) for name, new in self._shelters.items()}  # noqa: SLF001 -- its own kind
             for ceiling in (self.ceiling, *self._shelters.values()):
                 ceiling.settings = self.settings
             if self._shelters:
                 self.ceiling.own = 0
+            self._heir = True
 
     def hold(self, mode: str | None, now: float) -> News | None:
         """Hold the ceiling at *mode* by hand, or let go (None)."""
@@ -221,20 +231,6 @@ class Modes(Guard):
             places[0] = replace(first, reason=reason)
         return places
 
-    def _fitting(self, call: Call) -> Sequence[Target]:
-        """The places whose models can serve what is asked for; the one that was asked for is the caller's choice."""
-        wanted = needs(call.doc, schema=bool(call.wants_schema))
-        size = tokens(call.doc, len(call.body))
-        places = [place for place in call.targets if not place.moved_from or self._fits(place.upstream, wanted, size)]
-        first = call.targets[0]
-        if places[0].moved_from and first.reason:
-            places[0] = replace(places[0], reason=first.reason)
-        return places
-
-    def _fits(self, upstream: str, wanted: frozenset[str], size: int) -> bool:
-        can, room = self._able.get(upstream, _ALL)
-        return (can is None or wanted <= can) and not 0 < room < size
-
     def _next(self, now: float) -> News | None:
         """One step of one ceiling, if one is due."""
         ceiling = self.ceiling
@@ -261,7 +257,6 @@ class Modes(Guard):
         return Target(mode.upstream, self._models[mode.upstream], given, mode.params, mode.caps, moved)
 
 
-_ALL: tuple[frozenset[str] | None, int] = (None, 0)
 _WELL = {"circuit": "closed", "throttle": "open", "load": "well"}
 """The news that are heard, and what they say of an upstream that is well."""
 

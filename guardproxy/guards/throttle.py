@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from guardproxy.core.guard import Guard, Spec
+from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.throttle import Gate, Pass
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Kind, News, Relayed
@@ -91,10 +91,11 @@ class Throttle(Guard):
         gate = self.gates.get(upstream)
         return self.refuses if gate is None else gate.reason
 
-    def inherit(self, old: Guard) -> None:
+    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """The gates of upstreams that are still there."""
         if isinstance(old, Throttle):
-            self.gates = {name: gate for name, gate in old.gates.items() if name in self._upstreams}
+            kept = self._upstreams - moved
+            self.gates = {name: gate for name, gate in old.gates.items() if name in kept}
             self._lasting = old._lasting & self.gates.keys()  # noqa: SLF001 -- its own kind
 
     def state(self, now: float) -> dict[str, Any]:

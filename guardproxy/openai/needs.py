@@ -9,10 +9,15 @@ lists some can do these, and who gives no ``context`` has room for all.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from guardproxy.core.values import Call, Target
+
+    Can = tuple[frozenset[str] | None, int]
 
 WORDS = ("text", "tools", "schema", "vision")
 CONTEXT = "context="
@@ -21,6 +26,7 @@ PATTERN = r"^(text|tools|schema|vision|context=[0-9]*[1-9][0-9]*|.*\$\{.*)$"
 BYTES_PER_TOKEN = 4
 """Of a request's body: no tokenizer is at hand, and its framing counts along, so this errs towards serving."""
 _PICTURES = frozenset(("image_url", "input_image", "image"))
+_ALL: tuple[frozenset[str] | None, int] = (None, 0)
 _ROOM = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -29,8 +35,7 @@ def needs(doc: dict[str, Any], *, schema: bool = False) -> frozenset[str]:
     found = set()
     if doc.get("tools") or doc.get("functions"):
         found.add("tools")
-    form = doc.get("response_format")
-    if schema or (isinstance(form, dict) and form.get("type") == "json_schema") or isinstance(doc.get("format"), dict):
+    if schema or isinstance(doc.get("format"), dict) or any(map(_is_schema, _forms(doc))):
         found.add("schema")
     if _sees(doc.get("messages")) or _sees(doc.get("input")):
         found.add("vision")
@@ -60,6 +65,36 @@ def read(capabilities: Iterable[str]) -> tuple[frozenset[str] | None, int]:
         else:
             words.add(word)
     return frozenset(words) if words else None, room
+
+
+def fitting(call: Call, able: Mapping[str, Can]) -> list[Target]:
+    """The places of *call* whose models can serve what is asked for; the one that was asked for is the caller's choice.
+
+    *able* says what upstreams can do that do not do everything.
+    """
+    wanted, size = needs(call.doc, schema=bool(call.wants_schema)), tokens(call.doc, len(call.body))
+    places = []
+    for place in call.targets:
+        can, room = able.get(place.upstream, _ALL)
+        if not place.moved_from or ((can is None or wanted <= can) and not 0 < room < size):
+            places.append(place)
+    first = call.targets[0]
+    if places[0].moved_from and first.reason:
+        places[0] = replace(places[0], reason=first.reason)
+    return places
+
+
+def _forms(doc: dict[str, Any]) -> Iterable[Any]:
+    """Where the APIs have it what an answer has to look like."""
+    yield doc.get("response_format")
+    yield doc.get("output_format")
+    for holder in (doc.get("text"), doc.get("output_config")):
+        if isinstance(holder, dict):
+            yield holder.get("format")
+
+
+def _is_schema(form: Any) -> bool:
+    return isinstance(form, dict) and form.get("type") == "json_schema"
 
 
 def _sees(messages: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.app.stand import merged
+from tests.app.stand import NEVER, merged
 
 
 async def reload(stand, changes):
@@ -73,3 +73,22 @@ async def test_what_is_fixed(stand):
     answer = await reload(stand, {"listen": "127.0.0.1:1"})
     assert answer.status == 422
     assert "restart" in answer.json()["problems"][0]
+
+
+async def test_an_upstream_that_has_moved_is_another(make):
+    """Whoever repoints a dead upstream is served at once; its circuit and health are those of the new server."""
+    dead = {"minimum_requests": 1, "timeout": 60}
+    stand = await make({"circuit_breaker": dead, "retry": {"attempts": 0}, "cache": {"enabled": False}})
+    stand.sims["llama"].faults = "status=500"
+    assert (await stand.chat("dies", headers=NEVER)).status == 500
+    assert await stand.circuit("llama") == "open"
+    assert (await reload(stand, {"circuit_breaker": {"half_open_requests": 2}})).status == 200
+    assert await stand.circuit("llama") == "open"
+    assert (await reload(stand, {"upstreams": {"llama": {"url": stand.sims["mistral"].url}}})).status == 200
+    assert (await stand.chat("served", headers=NEVER)).status == 200
+    assert await stand.circuit("llama") == "closed"
+
+    async def risen():
+        return (await stand.state())["mode"]["ceiling"] == "creative"
+
+    await stand.until_that(risen, 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guardproxy.core.circuit import Permit, State
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
@@ -84,16 +86,44 @@ def test_what_happened_is_the_reason():
 
 
 def test_inherited():
-    """A reload keeps the circuits of upstreams that are still there and judged as they were, open ones too."""
+    """A reload keeps the circuits of upstreams that are still there, open ones too, whatever they are set by now."""
     old = Breaker(Settings(minimum_requests=1), ["a", "b", "c"])
     old.hold("a", State.OPEN, 1.0)
     new = Breaker(Settings(minimum_requests=1, models={}), ["a", "b", "d"])
     new.inherit(old)
     assert new.circuits["a"] is old.circuits["a"]
     assert set(new.circuits) == {"a", "b", "d"}
-    other = Breaker(Settings(minimum_requests=2), ["a"])
-    other.inherit(old)
-    assert other.circuits["a"].state is State.CLOSED
+    other = Breaker(Settings(minimum_requests=2, window=Seconds(7)), ["a"], lease=3.0)
+    other.inherit(new)
+    assert other.circuits["a"] is old.circuits["a"]
+    assert other.circuits["a"].state is State.OPEN
+    assert other.circuits["a"].settings.minimum_requests == 2
+    assert other.circuits["a"]._window._step == pytest.approx(0.7)
+    assert other.circuits["a"]._lease == 3.0
+
+
+def test_another_server_is_another_circuit():
+    """Of an upstream that has moved nothing is known; only what an operator has ordered of its name holds."""
+    old = Breaker(Settings(minimum_requests=1), ["a", "b"])
+    old.observe(TARGET, token(old, 1.0), Fault(1.0, "x", "y"), 1.0)
+    old.hold("b", State.OPEN, 1.0)
+    new = Breaker(Settings(minimum_requests=1), ["a", "b"])
+    new.inherit(old, frozenset("ab"))
+    token(new, 2.0)
+    assert isinstance(new.permit(Target("b"), 2.0), Refusal)
+    new.hold("b", None, 100.0)
+    assert new.available("b", 100.0)  # due at once: nobody knows it
+
+
+def test_a_circuit_that_is_set_anew_stays_as_it_is():
+    """Marks and state are kept; other numbers count from then on."""
+    old = Breaker(Settings(minimum_requests=3, consecutive_failures=0), ["a"])
+    for _ in range(2):
+        old.observe(TARGET, token(old, 1.0), Fault(1.0, "x", "y"), 1.0)
+    new = Breaker(Settings(minimum_requests=3, failure_threshold=0.9, consecutive_failures=0), ["a"])
+    new.inherit(old)
+    (news,) = new.observe(TARGET, token(new, 1.0), Fault(1.0, "x", "y"), 1.0)
+    assert news.new == "open"
 
 
 def test_half_open_is_told():

@@ -72,3 +72,13 @@ def test_a_day_has_so_many_tokens():
     assert not pulse.affords(3.0)
     assert not pulse.affords(DAY)
     assert pulse.affords(1.0 + DAY)
+
+
+def test_another_server_is_another_model():
+    """A verdict holds for the server that was asked."""
+    old, new = Health(Settings(), ["a", "b"]), Health(Settings(rise=2), ["a", "b", "c"])
+    for name in "ab":
+        old.take(name, check(ok=False))
+    new.inherit(old, frozenset("a"))
+    assert [new.pulses[name].healthy for name in "abc"] == [None, False, None]
+    assert new.pulses["b"].settings.rise == 2

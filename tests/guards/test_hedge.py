@@ -85,6 +85,19 @@ def test_inherited():
     assert SPEC.key == "hedge"
 
 
+def test_another_server_has_other_first_tokens():
+    """What was counted is kept, what was timed is not."""
+    old = known()
+    old.hedged("b")
+    new = Hedge(FAST, ["a", "b"])
+    new.inherit(old, frozenset("a"))
+    began(new, 0.5)
+    for _ in range(20):
+        new.permit(A, 0.0)
+    assert new.hedge("a") is None
+    assert new.made["b"] == 1
+
+
 def test_it_counts_from_the_permit():
     """How long a first event took does not depend on the time of day; a caller gone at once says nothing."""
     guard = Hedge(FAST, ["a", "b"])

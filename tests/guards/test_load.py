@@ -155,6 +155,22 @@ def test_inherited():
     other = Load(Settings(enabled=True), ["a"])
     other.inherit(old)
     assert other.limiters["a"].limit == 32
+    moved = Load(SMALL, ["a", "b"])
+    moved.inherit(old, frozenset("a"))
+    assert moved.limiters["a"] is not old.limiters["a"]
+    assert moved.limiters["b"] is old.limiters["b"]
+
+
+def test_what_was_told_is_taken_back_after_a_reload_too():
+    """Its heir knows that an upstream has been called overloaded."""
+    old, new = Load(SMALL, ["a"]), Load(SMALL, ["a"])
+    slots = [taken(old, 0.0), taken(old, 0.0)]
+    old.permit(TARGET, 0.0)
+    list(old.tick(10.0))
+    new.inherit(old)
+    for slot in slots:
+        new.observe(TARGET, slot, None, 11.0)
+    assert [news.new for news in new.tick(20.0)] == ["well"]
 
 
 def test_the_news_are_whole():

@@ -271,10 +271,36 @@ def test_reloaded():
     old.hear(circuit("a", "open", 0.0), 0.0)
     new.inherit(old)
     assert new.state(1.0)["away"] == {"high": "circuit_open"}
-    other = modes()
+    sick: set[str] = set()
+    other = modes(sick)
     other.inherit(new)
     assert admitted(other, mode="high", upstream="a").targets[0].mode == "high"
+    sick.add("a")
     assert [news.new for news in other.tick(40.0)] == ["middle"]  # it knows who is ill
+
+
+def test_reasons_that_nobody_has_any_more():
+    """After a reload the guard that had one may be off, or the upstream another: who is well keeps no ceiling down."""
+    old = modes({"a"})
+    old.hear(circuit("a", "open", 0.0), 0.0)
+    for heir, rises in ((modes({"a"}), False), (modes(set(), {"a"}), False), (modes(), True)):
+        heir.inherit(old)
+        assert list(heir.tick(1.0)) == []
+        assert (heir.state(1.0)["rises_in"] is not None) is rises
+        assert [news.new for news in heir.tick(70.0)] == ["high"] * rises
+
+
+def test_who_turns_downshifts_off_is_rid_of_them():
+    """A ceiling that moves by itself no more stands at the top, unless it is held by hand."""
+    old = modes({"a"})
+    old.hear(circuit("a", "open", 0.0), 0.0)
+    heir = modes({"a"}, automatic=False)
+    heir.inherit(old)
+    assert heir.state(1.0)["ceiling"] == "high"
+    old.hold("low", 2.0)
+    heir = modes(automatic=False)
+    heir.inherit(old)
+    assert heir.state(3.0)["ceiling"] == "low"
 
 
 def test_the_news_are_whole():

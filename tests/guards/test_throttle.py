@@ -103,6 +103,9 @@ def test_inherited():
     new.inherit(old)
     assert set(new.gates) == {"a"}
     assert list(new.tick(2.0)) == []  # told by its predecessor
+    moved = Throttle(Settings(), ["a", "b"], lambda: 0.0)
+    moved.inherit(old, frozenset("a"))
+    assert set(moved.gates) == {"b"}
 
 
 def test_the_news_are_whole():
