@@ -114,6 +114,8 @@ class Sinks:
         """What is said to a request that is none, and has not become a call: header fields and body; told as well."""
         reply, now = error(status, code, message), self._loop.time()
         reply.headers = [*reply.headers, (b"X-Request-Id", ident.encode())]
+        if status == 503:
+            reply.headers.append((b"Retry-After", b"1"))
         if code not in _TOLD:
             self.record(Record(now, reply=reply, ident=ident, ended=now))
         return reply.headers, reply.body

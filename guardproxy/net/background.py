@@ -30,6 +30,10 @@ class Nowhere:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
+    def leaving(self) -> bool:
+        """Never: what is made in the background is ended with it."""
+        return False
+
     def last(self) -> bool:
         """There is no connection that another request could come over."""
         return True

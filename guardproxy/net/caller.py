@@ -16,6 +16,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from guardproxy.net.inlet import Body, Malformed, Request, Unreadable, locate, measure
 from guardproxy.net.intake import Intake
+from guardproxy.net.listen import abroad
 from guardproxy.net.outlet import Outlet
 from guardproxy.net.patience import BUSY, FRESH, HEAD, IDLE, LEAVING, STUCK
 from guardproxy.net.seam import Refused
@@ -68,7 +69,7 @@ class Caller(Intake):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, or be turned away where there are too many."""
         front = self.front
-        self._host = _abroad(transport.get_extra_info("peername"))
+        self._host = abroad(transport.get_extra_info("peername"))
         if not front.enter(self, self._host):
             front.turned_away += 1
             refusal = TurnedAway(front.overloaded, front.leaving)
@@ -109,6 +110,10 @@ class Caller(Intake):
             self._take_turns()
 
     # -- what an outlet asks
+
+    def leaving(self) -> bool:
+        """Whether the proxy is about to leave."""
+        return self.front.draining
 
     def last(self) -> bool:
         """Whether no request can follow the one being answered."""
@@ -269,6 +274,11 @@ class Caller(Intake):
             except Exception as error:  # noqa: BLE001 - ours; nobody is there to be told but the operator
                 self.front.tell(error, None)
 
+    def disturb(self) -> None:
+        """The proxy is about to leave: what only lets time pass, before another attempt, does not go on."""
+        if self._outlet is not None and self._outlet.pausing:
+            self._call_off(self._outlet)
+
     def dismiss(self) -> bool:
         """Close it unless it is being answered; return whether it is."""
         if self.phase is LEAVING:
@@ -287,11 +297,3 @@ class Caller(Intake):
                 self.front.interrupt(outlet)
                 self._over(outlet)
         return task
-
-
-def _abroad(peer: object) -> str:
-    """The address of *peer*; nothing where it is on this machine: loopback, or a unix socket, which has no name."""
-    if not isinstance(peer, tuple):
-        return ""
-    host = str(peer[0]).removeprefix("::ffff:")
-    return "" if host == "::1" or host.startswith("127.") else host

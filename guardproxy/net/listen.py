@@ -31,6 +31,14 @@ def split(address: str) -> tuple[str, int]:
     return host, int(digits)
 
 
+def abroad(peer: object) -> str:
+    """The address of *peer*; nothing where it is on this machine: loopback, or a unix socket, which has no name."""
+    if not isinstance(peer, tuple):
+        return ""
+    host = str(peer[0]).removeprefix("::ffff:")
+    return "" if host == "::1" or host.startswith("127.") else host
+
+
 async def open_sockets(address: str) -> list[socket.socket]:
     """Bind to *address*: every family of a name, and all interfaces where there is no host.
 

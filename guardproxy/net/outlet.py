@@ -65,6 +65,9 @@ class Line(Protocol):
     def writing_paused(self) -> bool:
         """Whether more is waiting to be read by the caller than should be."""
 
+    def leaving(self) -> bool:
+        """Whether the proxy is about to leave."""
+
     def last(self) -> bool:
         """Whether no request can follow the one being answered."""
 
@@ -87,7 +90,7 @@ class Outlet:
 
     __slots__ = (
         "_framing", "_head_only", "_held", "_left", "_line", "_old", "begun", "closing", "finished", "gone", "left",
-        "needed", "state",
+        "needed", "pausing", "state",
     )  # fmt: skip
 
     def __init__(self, line: Line, *, head_only: bool, old: bool, closing: bool) -> None:
@@ -104,6 +107,8 @@ class Outlet:
         """Whether the caller has left."""
         self.left: Callable[[], None] | None = None
         """Called where the caller leaves, or the proxy ends, before `finish`; None: nobody has taken charge."""
+        self.pausing = False
+        """Whether whoever has charge only lets time pass before he asks again."""
         self.needed = False
         """Whether others listen, so that it goes on though the caller has left."""
         self.finished = False
@@ -220,6 +225,11 @@ class Outlet:
     def charge(self, left: Callable[[], None]) -> None:
         """Take charge of the answer beyond the handler's time; *left* is called where nobody waits for it any more."""
         self.left = left
+
+    def pause(self) -> bool:
+        """Time has to pass before anybody is asked again; False where there is none left, since the proxy leaves."""
+        self.pausing = not self._line.leaving()
+        return self.pausing
 
     def finish(self) -> None:
         """Nothing more will be done for this answer: the next request may be served."""

@@ -153,7 +153,10 @@ class Performance:
         if (flight := self._record.flight) is not None:
             flight.pilot = self._outlet  # others may join before anything is asked
         if type(step) is Pause:
-            self._timer = loop.call_later(step.seconds, self._woken)
+            if self._outlet.pause():
+                self._timer = loop.call_later(step.seconds, self._woken)
+            else:
+                self._called_off()
         elif type(step) is Stand:
             step.ticket.wake = self._called
             self._timer = loop.call_later(step.seconds, self._woken)
@@ -168,7 +171,7 @@ class Performance:
         return Errand(ask, self._roads, self._record, over, self._outlet, begun=begun)
 
     def _woken(self) -> None:
-        self._timer = None
+        self._timer, self._outlet.pausing = None, False
         self._tell(self._roads.loop.time())
 
     def _called(self) -> None:

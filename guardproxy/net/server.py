@@ -123,6 +123,7 @@ class Server:
         """
         self._front.draining, self._front.gentle = True, local
         for caller in list(self._front.callers):
+            caller.disturb()
             if not (local and caller.local):
                 caller.release()
 

@@ -236,6 +236,25 @@ async def test_refusals_of_the_front(make, code, sent):
     assert shown.status == 200
 
 
+async def test_one_connection_too_many(make):
+    """It is told when to come back, and counted."""
+    stand = await make({"limits": {"connections": 1}})
+    host, _, port = stand.app.removeprefix("http://").partition(":")
+    _, resting = await asyncio.open_connection(host, int(port))
+
+    came: list[bytes] = []
+
+    async def refused():
+        came.append((await stand.raw(b"GET /v1/x HTTP/1.1\r\nHost: x\r\n\r\n"))[0])
+        return came[-1].startswith(b"HTTP/1.1 503")
+
+    await stand.until_that(refused, 10)
+    assert b"\r\nRetry-After: 1\r\n" in came[-1]
+    resting.close()
+    counted = (await stand.get("/metrics", admin=True)).text
+    assert 'guardproxy_errors_total{code="overloaded"} 0' not in counted
+
+
 async def test_labels_come_from_the_configuration(stand):
     """Nothing that a caller sends becomes a label."""
     before = set(await stand.metrics())

@@ -26,6 +26,9 @@ class Line:
     def __init__(self, over: asyncio.Future[None]) -> None:
         self.over = over
 
+    def leaving(self):
+        return False
+
     def last(self):
         return False
 

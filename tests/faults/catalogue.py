@@ -579,6 +579,10 @@ ROWS = {
         "503 `shutting_down` promptly",
         "–",
         "no",
+        (
+            "Who only lets time pass before another attempt is told at once. Who waits with others for an answer that "
+            "is on its way, or in line for a place, is served while there is time (`drain.seconds`), and told then."
+        ),
     ),
     88: Row(
         "SIGKILL, restart",

@@ -132,6 +132,59 @@ async def test_the_end_comes_while_a_call_waits(where):
         assert len(trial.llama.calls) == 1
 
 
+@pytest.mark.row(87)
+@pytest.mark.parametrize("where", ["back-off", "re-ask", "re-ask of a stream"])
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_only_lets_time_pass_is_told_at_once(where, late):
+    """With time left to drain, too: what waits for another attempt does not make it, even if it comes *late*."""
+    changes = {
+        "drain": {"seconds": 60, "idle_seconds": 0.2},
+        "retry": {"attempts": 2},
+        "json_guard": {"backoff_base": 9},
+    }
+    body = asking() if where == "back-off" else asking(response_format={"type": "json_object"})
+    if where == "re-ask of a stream":
+        body["stream"] = True
+    async with Trial(changes) as trial:
+        throttled = whole(mistake(), b"Retry-After: 9", status=b"429 No")
+        trial.llama.play = says(throttled if where == "back-off" else whole(completion("no json")), then="keep")
+        draining = asyncio.Event()
+
+        async def drain():
+            await draining.wait()
+            await trial.proxy.drain()
+
+        drained = asyncio.ensure_future(drain())
+        if late:
+            draining.set()
+            await trial.until(lambda: trial.proxy.desk.draining)
+        started = time.monotonic()
+        asked = asyncio.ensure_future(trial.ask(body, NEVER))
+        if not late:
+            await trial.until(lambda: trial.llama.calls and trial.proxy.desk.in_flight)
+            await asyncio.sleep(0.1)
+            assert not asked.done()
+            draining.set()
+        seen = await asked
+        assert (seen.status, seen.error["code"]) == (503, "shutting_down")
+        assert seen.fields["connection"] == "close"
+        assert time.monotonic() - started < 5
+        assert len(trial.llama.calls) == 1
+        await drained
+
+
+@pytest.mark.row(87)
+async def test_what_is_under_way_is_answered():
+    """Who waits for a model, or with others for its answer, gets it while there is time."""
+    async with Trial({"drain": {"seconds": 60, "idle_seconds": 0.2}}) as trial:
+        trial.llama.play = says(whole(WELL)[:20], whole(WELL)[20:], then="keep", pause=0.5)
+        asked = [asyncio.ensure_future(trial.ask(asking(), NEVER)) for _ in range(2)]
+        await trial.until(lambda: trial.llama.calls and trial.proxy.desk.in_flight == 2)
+        await trial.proxy.drain()
+        assert [(await one).status for one in asked] == [200, 200]
+        assert len(trial.llama.calls) == 1
+
+
 STEPS = range(40)
 
 
