@@ -288,8 +288,7 @@ def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply
 
 def _not_cached(dialect: Dialect, record: Record) -> Reply:
     record.cache_event = ""
-    message = "the answer is not in the cache, and the call says only-if-cached"
-    body = dialect.error(504, "not_cached", message)
+    body = dialect.error(504, "not_cached", "the answer is not in the cache, and the call says only-if-cached")
     return Reply(504, body, [(b"Content-Type", b"application/json")], source="fault", code="not_cached")
 
 
