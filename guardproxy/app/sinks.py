@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from guardproxy.core.shadow import Shadow
 from guardproxy.core.values import News, Record
 from guardproxy.flow.read import error
+from guardproxy.guards.health import UNASKED
 from guardproxy.guards.hedge import Hedge
 from guardproxy.telemetry.gauges import Gauges
 from guardproxy.telemetry.trace import trace_of
@@ -164,8 +165,9 @@ class Sinks:
         self.log.flush()
 
     def check(self, upstream: str, check: Check, news: list[News]) -> None:
-        """A health check has been made; one that was not let through to the model took no time."""
-        self.metrics.health(upstream, check.ok, check.seconds, check.tokens)
+        """A health check has been made; one that was not let through to the model is none that took time, or failed."""
+        if check.reason != UNASKED:
+            self.metrics.health(upstream, check.ok, check.seconds, check.tokens)
         self.news(news)
 
     def reload(self, before: str, now: str, problems: int) -> None:

@@ -180,9 +180,8 @@ class Cache(Guard):
             self.sweeping = not self.entries.sweep(now)
         return ()
 
-    def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
-        """What is kept, as far as it has room here; what *moved* upstreams said is purged by whoever builds."""
-        del moved
+    def inherit(self, old: Guard, _moved: frozenset[str] = NOBODY) -> None:
+        """What is kept, as far as it has room here; what moved upstreams said is purged by whoever builds."""
         if isinstance(old, Cache):
             self.entries.adopt(old.entries)
 

@@ -216,3 +216,17 @@ async def test_thinking_is_off(make):
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert body["max_tokens"] >= 16
     assert body["messages"][0]["content"] == "Generate a brief perfume description."
+
+
+async def test_a_check_that_was_not_made_has_not_failed(make):
+    """While a circuit is open whoever asks for health hears so; the last check stays what it was."""
+    stand = await make({"circuit_breaker": {"minimum_requests": 1, "timeout": 60}, "retry": {"attempts": 0}})
+    name = 'llm_health_check_duration_seconds{model="llama"}'
+    took = await stand.metric(name)
+    assert took > 0
+    stand.sims["llama"].faults = "status=500"
+    await stand.chat("dies", headers=NEVER)
+    assert (await stand.get("/health/llm?model=llama")).json()["reason"] == "circuit_breaker_open"
+    metrics = await stand.metrics()
+    assert metrics[name] == took
+    assert metrics['llm_health_check_failures_total{model="llama"}'] == 0
