@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from guardproxy.core.asked import Schema, Wanted
+    from guardproxy.core.asked import Schema, Wanted, Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call, Fault, Headers
 
@@ -69,6 +69,8 @@ class Dialect:
     """Fields of a request that cannot shape what the model says: calls that differ in nothing else share an answer."""
     remembers: bool = False
     """Whether its servers keep an answer unless they are told not to (``store: false``)."""
+    bounds: tuple[str, ...] = ()
+    """The fields of a request, beside other sampling parameters, that bound how long the answer may be."""
     nest: str = ""
     """The field of a request that holds sampling parameters; empty: they stand at the top."""
     spelled: Mapping[str, str] = {}
@@ -144,7 +146,7 @@ class Dialect:
         """The text of each choice; None where a choice has none."""
         raise NotImplementedError
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
         """The same call with the bad *answer* and what is wrong with it added to the conversation."""
         raise NotImplementedError
 
@@ -171,11 +173,6 @@ class Dialect:
         """By which each choice of a whole answer ended, in the words of the API."""
         del doc
         return []
-
-    def longer(self, call: Call, most: int) -> Call | None:
-        """The same call with more room for the answer, *most* tokens at the most; None where there is no more."""
-        del call, most
-        return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The *answer* with the *texts* of its choices and the arguments of its *tools* replaced, but where None."""

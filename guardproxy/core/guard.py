@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,8 +31,16 @@ if TYPE_CHECKING:
 
 
 NOBODY: frozenset[str] = frozenset()
-Watcher = Callable[[Any], str | None]
-"""Takes each event as it comes, decoded; None: go on, else why nothing can become of the answer."""
+
+
+class Watcher(Protocol):
+    """Reads an answer along."""
+
+    at: int
+    """Which choice the last reason was about."""
+
+    def __call__(self, event: Any) -> str | None:
+        """Take each event as it comes, decoded; None: go on, else why nothing can become of the answer."""
 
 
 class Guard:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from guardproxy.core.flights import Flight
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.line import Ticket
     from guardproxy.core.values import Call, Fault, Headers, Outcome, Reply, Target, Verdict
 
@@ -30,7 +31,7 @@ class Ask:
     """Whether events may go on to the caller as they come."""
     streams: bool = False
     """Whether the upstream is asked for events."""
-    watch: Callable[[Any], str | None] | None = None
+    watch: Watcher | None = None
     """Reads the events along while the answer is held back; a reason ends it early."""
     patience: float = 0.0
     """Seconds after which `late` is to be told, once, that nothing has been said yet; 0: never."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, final
 
-from guardproxy.core.asked import Schema
+from guardproxy.core.asked import Schema, Wrong
 from guardproxy.core.record import Attempt, Record
 from guardproxy.core.terms import OURS, Terms
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer", "Attempt", "Call", "Fault", "Headers", "Kind", "News", "Outcome", "Record", "Refusal",
-    "Relayed", "Reply", "Schema", "Target", "Verdict",
+    "Relayed", "Reply", "Schema", "Target", "Verdict", "Wrong",
 ]  # fmt: skip
 
 Headers = list[tuple[bytes, bytes]]
@@ -78,14 +78,16 @@ class Call:
     """The upstream asked for, or that of the mode asked for."""
     targets: Sequence[Target] = ()
     """Where it may go, the most wanted first; guards that admit it may change that."""
+    spare: Sequence[Target] = ()
+    """Where it may go only once its answers have not been accepted elsewhere."""
     stream: bool = False
     """Whether the caller wants events."""
     schema: Schema | None = None
     """What the answer has to satisfy, where a guard marked it so."""
     whole: bool = False
     """Whether nothing may leave before the whole answer has been judged."""
-    asked_again: bool = False
-    """Whether an answer to it was not accepted, and it is asked once more."""
+    asked_again: int = 0
+    """How often answers to it were not accepted, and it was asked once more with what was wrong with them."""
     plain: bool = False
     """Whether upstreams are asked for the answer in one piece, though the caller wants events."""
     keep: bool = False
@@ -244,9 +246,11 @@ class Verdict:
     label: str
     """``valid``, ``repaired``, ``unchecked`` …: shown in ``X-Guardproxy-Json``."""
     note: str | None = None
-    """Where the answer will not do: what is wrong with it, in words that the model is told."""
+    """Where the answer will not do: all that is wrong with it."""
     answer: Answer | None = None
     """The answer as repaired."""
+    wrong: Wrong | None = None
+    """What of it the model is told; None: the note."""
     cut: bool = False
     """Whether it will not do because it was cut at its length: more room may help where another try cannot."""
     flawed: bool = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.asked import Wanted
 from guardproxy.openai import begin, enforce, message
+from guardproxy.openai.corrected import in_messages
 from guardproxy.openai.events import Reader, typed_event, whole_events
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told, kind_of
@@ -26,7 +27,7 @@ from guardproxy.openai.strict import dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.asked import Schema
+    from guardproxy.core.asked import Schema, Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
@@ -43,6 +44,7 @@ class Anthropic(Language):
     judged = True
     aside = frozenset(("stream",))
     own_key = b"x-api-key"
+    bounds = ("max_tokens",)
     spelled = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}  # noqa: RUF012 -- read only
 
     def flaw(self, doc: Any) -> str | None:
@@ -141,22 +143,18 @@ class Anthropic(Language):
         """The stop reason."""
         return [doc.get("stop_reason")]
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
         """Two more turns: what the model said, and what is wrong with it; with other dice."""
         given = call.doc.get("messages")
         turns = list(given) if isinstance(given, list) else []
-        said = self.texts(answer.doc)[0] or next((text for _, text in self.tools(answer.doc)), "")
+        if (corrected := in_messages(answer.doc, wrong)) is not None:
+            turns += corrected
+            return changed(call, {"messages": turns, **other_dice(call.doc)})
+        said = wrong.shown(self.texts(answer.doc), self.tools(answer.doc))
         if said.strip():  # an empty turn is refused
             turns.append({"role": "assistant", "content": said[:SAID].rstrip()})
-        turns.append({"role": "user", "content": note})
+        turns.append({"role": "user", "content": wrong.note})
         return changed(call, {"messages": turns, **other_dice(call.doc)})
-
-    def longer(self, call: Call, most: int) -> Call | None:
-        """The same call with four times the room."""
-        given = call.doc.get("max_tokens")
-        if type(given) is int and 0 < given < most:
-            return changed(call, {"max_tokens": min(given * 4, most)})
-        return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The answer with other words in it: all in the first text block, where it has several."""

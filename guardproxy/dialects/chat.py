@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai import completion
+from guardproxy.openai.corrected import in_chat
 from guardproxy.openai.family import Family
 from guardproxy.openai.repair import from_reasoning
+from guardproxy.openai.request import changed, other_dice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.asked import Wrong
+    from guardproxy.core.values import Answer, Call
 
 _SYSTEM = ("system", "developer")
 
@@ -74,6 +78,14 @@ class Chat(Family):
                     calls.append(call)
             rewritten.append({**choice, "message": {**choice["message"], "tool_calls": calls}})
         return rewritten
+
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
+        """A call of a tool is shown as one, where that can be done."""
+        if not any(wrong.tools) or (turns := in_chat(answer.doc, wrong)) is None:
+            return super().again(call, answer, wrong)
+        messages = call.doc.get("messages")
+        given = messages if isinstance(messages, list) else ()
+        return changed(call, {"messages": [*given, *turns], **other_dice(call.doc)})
 
     def going_on(self, doc: dict[str, Any], said: str, note: str) -> dict[str, Any]:
         """Two more turns: what the model said, and what is wrong with it."""

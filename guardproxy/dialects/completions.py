@@ -5,16 +5,11 @@ Source: https://platform.openai.com/docs/api-reference/completions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from guardproxy.openai import completion
 from guardproxy.openai.family import Family
 from guardproxy.openai.request import choices_wanted
-from guardproxy.openai.scan import Scan
-
-if TYPE_CHECKING:
-    from guardproxy.core.guard import Watcher
-    from guardproxy.core.values import Call
 
 
 @final
@@ -47,11 +42,11 @@ class Completions(Family):
         """A ``text_completion``."""
         return completion.text(text, id=ident, model=model, created=created)
 
-    def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
-        """Read along with a stream: every choice of every prompt must finish."""
-        prompt = call.doc.get("prompt")
+    def choices(self, doc: dict[str, Any]) -> int:
+        """As many for every prompt."""
+        prompt = doc.get("prompt")
         many = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-        return Scan(choices_wanted(call.doc) * many, watch)
+        return choices_wanted(doc) * many
 
 
 SPEC = Completions()

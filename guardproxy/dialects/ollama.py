@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai import begin, enforce, wanted
+from guardproxy.openai.corrected import in_ollama
 from guardproxy.openai.fields import JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told
 from guardproxy.openai.language import SAID, Language
@@ -25,7 +26,7 @@ from guardproxy.openai.strict import dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.asked import Schema, Wanted
+    from guardproxy.core.asked import Schema, Wanted, Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
@@ -44,6 +45,7 @@ class Ollama(Language):
     media = MEDIA
     ends = (b"\n",)
     comment = b""  # every line must be an answer
+    bounds = ("num_predict",)
     nest = "options"
     spelled = {"max_tokens": "num_predict", "max_completion_tokens": "num_predict"}  # noqa: RUF012 -- read only
 
@@ -148,27 +150,20 @@ class Ollama(Language):
         """The reason why it is done."""
         return [doc.get("done_reason")]
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
         """What the model said and what is wrong with it, as two more turns or behind the prompt; with other dice."""
-        said = (self.texts(answer.doc)[0] or next((text for _, text in self.tools(answer.doc)), ""))[:SAID]
+        texts = self.texts(answer.doc)
+        said = wrong.shown(texts, self.tools(answer.doc))[:SAID]
         options = call.doc.get("options")
         changes: dict[str, Any] = {}
         if isinstance(options, dict) and (other := other_dice(options)):
             changes["options"] = {**options, **other}
         if isinstance(messages := call.doc.get("messages"), list):
-            turns = [{"role": "assistant", "content": said}, {"role": "user", "content": note}]
-            changes["messages"] = [*messages, *turns]
+            turns = [{"role": "assistant", "content": said}, {"role": "user", "content": wrong.note}]
+            changes["messages"] = [*messages, *(in_ollama(_calls(answer.doc), texts[0] or "", wrong) or turns)]
         elif isinstance(prompt := call.doc.get("prompt"), str):
-            changes["prompt"] = f"{prompt}\n{said}\n\n{note}\n"
+            changes["prompt"] = f"{prompt}\n{said}\n\n{wrong.note}\n"
         return changed(call, changes)
-
-    def longer(self, call: Call, most: int) -> Call | None:
-        """The same call with four times the room."""
-        options = call.doc.get("options")
-        given = options.get("num_predict") if isinstance(options, dict) else None
-        if type(given) is int and 0 < given < most:
-            return changed(call, {"options": {**call.doc["options"], "num_predict": min(given * 4, most)}})
-        return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The answer with other words in it."""

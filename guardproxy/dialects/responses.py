@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.openai import begin, enforce, response, wanted
+from guardproxy.openai.corrected import in_responses
 from guardproxy.openai.events import Reader, typed_event, whole_events
 from guardproxy.openai.fields import EVENTS, JSON, retyped
 from guardproxy.openai.follow import CONTENT, Follow, Told, kind_of
@@ -23,7 +24,7 @@ from guardproxy.openai.strict import loads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.asked import Schema, Wanted
+    from guardproxy.core.asked import Schema, Wanted, Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
@@ -43,6 +44,7 @@ class Responses(Language):
     judged = True
     remembers = True
     aside = frozenset(("stream", "stream_options"))
+    bounds = ("max_output_tokens",)
     spelled = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}  # noqa: RUF012 -- read only
 
     def flaw(self, doc: Any) -> str | None:
@@ -150,23 +152,18 @@ class Responses(Language):
         details = doc.get("incomplete_details")
         return [details.get("reason") if isinstance(details, dict) else doc.get("status")]
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
         """Two more turns: what the model said, and what is wrong with it; with other dice."""
         given = call.doc.get("input")
         turns: list[Any] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or ())
-        said = [text for text in self.texts(answer.doc) if text] or [text for _, text in self.tools(answer.doc)]
-        if said and said[0]:
+        if (corrected := in_responses(answer.doc, wrong)) is not None:
+            turns += corrected
+            return changed(call, {"input": turns, **other_dice(call.doc)})
+        if said := wrong.shown(self.texts(answer.doc), self.tools(answer.doc)):
             # typed: llama.cpp refuses an assistant's turn that does not say what it is
-            turns.append({"type": "message", "role": "assistant", "content": said[0][:SAID]})
-        turns.append({"role": "user", "content": note})
+            turns.append({"type": "message", "role": "assistant", "content": said[:SAID]})
+        turns.append({"role": "user", "content": wrong.note})
         return changed(call, {"input": turns, **other_dice(call.doc)})
-
-    def longer(self, call: Call, most: int) -> Call | None:
-        """The same call with four times the room."""
-        given = call.doc.get("max_output_tokens")
-        if type(given) is int and 0 < given < most:
-            return changed(call, {"max_output_tokens": min(given * 4, most)})
-        return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The answer with other words in it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from guardproxy.core.steps import Ask
+from guardproxy.openai.request import changed, other_dice
 from guardproxy.openai.splice import DROP, splice
 
 if TYPE_CHECKING:
@@ -92,10 +93,10 @@ class Aim:
                 changes[self._field] = target.mode
         dialect = call.dialect
         if (call.named_mode or target.moved_from) and dialect is not None and dialect.judged:
-            changes |= self._tuned(dialect, doc, target)
+            changes |= self._tuned(dialect, doc, target, call.asked_again)
         return changes
 
-    def _tuned(self, dialect: Dialect, doc: dict[str, Any], target: Target) -> dict[str, Any]:
+    def _tuned(self, dialect: Dialect, doc: dict[str, Any], target: Target, asked_again: int) -> dict[str, Any]:
         """The mode's parameters and caps, by the names and in the place that the dialect has for them."""
         spelled, nest = dialect.spelled, dialect.nest
         inner = doc
@@ -105,7 +106,7 @@ class Aim:
         changes: dict[str, Any] = {}
         for name, value in target.params.items():
             if _is_open(inner, known := spelled.get(name, name)):
-                changes[known] = value
+                changes[known] = value if not asked_again else _rolled(name, value, asked_again)
         for name, most in target.caps.items():
             self._cap(spelled.get(name, name), most, inner, changes)
         return {nest: {**inner, **changes}} if nest and changes else changes
@@ -135,6 +136,37 @@ class Aim:
                 continue
             dressed.append((name, value))
         return dressed
+
+
+def more_room(call: Call, target: Target, most: int) -> Call | None:
+    """The same call with four times the room that the answer had at *target*, *most* tokens at the most.
+
+    None where nobody has bounded it, or there is no more: *most* and the caps of the mode are heeded.
+    """
+    dialect = call.dialect
+    if dialect is None:
+        return None
+    nest, doc = dialect.nest, call.doc
+    inner = doc.get(nest) if nest else doc
+    inner = inner if isinstance(inner, dict) else {}
+    bounded = next((name for name in dialect.bounds if type(inner.get(name)) is int), "")
+    given = inner[bounded] if bounded else None
+    tuned = call.named_mode or target.moved_from
+    for name in ("max_completion_tokens", "max_tokens") if tuned else ():
+        if not bounded and type(target.params.get(name)) is int:
+            bounded, given = dialect.spelled.get(name, name), target.params[name]
+        most = min(most, int(target.caps.get(name, most)))
+    if type(given) is not int or not 0 < given < most:
+        return None
+    room = {bounded: min(given * 4, most)}
+    return changed(call, {nest: {**inner, **room}} if nest else room)
+
+
+def _rolled(name: str, value: Any, times: int) -> Any:
+    """A parameter of a mode where the model is asked again, as `other_dice` has it for those of the caller."""
+    for _ in range(times):
+        value = other_dice({name: value}).get(name, value)
+    return value
 
 
 def _is_open(doc: dict[str, Any], name: str) -> bool:

@@ -68,6 +68,11 @@ class Places:
         self.left = [place for place in self.left if place.upstream != target.upstream]
         return bool(self.left)
 
+    def move(self, spare: Sequence[Target]) -> bool:
+        """Only the *spare* places are left; whether there are any."""
+        self.left = list(spare)
+        return bool(self.left)
+
     @property
     def busy(self) -> bool:
         """Whether somebody would have been asked, and only has enough to do."""

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from guardproxy.core.steps import Pause, Raced, Stand, Step, Weigh
 from guardproxy.core.terms import OURS
-from guardproxy.core.values import Answer, Fault, Kind, Relayed, Reply, Verdict
+from guardproxy.core.values import Answer, Fault, Kind, Relayed, Reply, Verdict, Wrong
 from guardproxy.flow import again, refusals, replies, verdicts
+from guardproxy.flow.aim import more_room
 from guardproxy.flow.places import Places
 from guardproxy.flow.rival import Rival, rival
 from guardproxy.flow.settle import settle
@@ -33,6 +34,7 @@ from guardproxy.flow.terms import remaining
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
+    from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Call, Outcome, Record, Target
     from guardproxy.flow.rules import Rules
 
@@ -66,7 +68,7 @@ class _Pursuit:
 
     __slots__ = (
         "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "turned",
-        "under_way", "unwatched", "waited",
+        "under_way", "unwatched", "waited", "wrong",
     )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
@@ -86,6 +88,8 @@ class _Pursuit:
         """Whether the last one asked was to stream though the caller does not want events."""
         self.unwatched = False
         """Whether that has been refused, and so nobody reads along any more."""
+        self.wrong = 0
+        """Which choice of the last answer that was ended early nothing could become of."""
         self.waited = 0.0
         """Seconds spent on waiting for those that refused only for a moment."""
 
@@ -119,7 +123,7 @@ class _Pursuit:
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
                 verdicts.rejected(outcome, verdict, record, self.now)
-                if not (yield from self._ask_again(outcome, verdict)) and not self._escalated(target):
+                if not (yield from self._ask_again(outcome, verdict, target)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
             if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
@@ -185,6 +189,7 @@ class _Pursuit:
             self.turned = ask.streams and not call.stream
             if call.terms.told or (call.terms is not OURS and record.attempts):
                 ask.headers = remaining(ask.headers, call.deadline - started, stream=call.stream)
+            record.json = "unchecked" if ask.relay and call.schema is not None else ""  # it may have left when it is
             if ask.streams and tokens is not None:
                 self.under_way, self.late = (target, tokens), False
                 ask.patience, ask.late = self.rules.patience.get(target.upstream, 0.0), self._late
@@ -194,7 +199,7 @@ class _Pursuit:
             if type(came) is Raced and second is not None:
                 target, tokens, started = second.raced(came, record, tokens, started)
                 self.late, came = self.late and not came.second, came.outcome
-            outcome = self._examined(came, target) if type(came) is Answer else came
+            outcome = self._examined(came, target, watch) if type(came) is Answer else came
             if self.late and outcome.kind is Kind.SUCCESS:
                 outcome.kind = Kind.SLOW
             return outcome
@@ -211,12 +216,13 @@ class _Pursuit:
         self.record.note(now, "late", self.under_way[0].upstream)
         self.rules.late(*self.under_way, now)
 
-    def _examined(self, answer: Answer, target: Target) -> Answer | Fault:
+    def _examined(self, answer: Answer, target: Target, watch: Watcher | None) -> Answer | Fault:
         call = self.call
         if call.dialect is None:
             return answer
         if answer.hopeless:  # ended by us: the model was well, what it said was not
             self.record.aborted += 1
+            self.wrong = 0 if watch is None else watch.at
             return replace(answer, kind=Kind.SUCCESS, doc=verdicts.so_far(call.dialect, answer))
         # what is wrong with an answer is said of whoever gave it
         return call.dialect.examine(
@@ -225,7 +231,7 @@ class _Pursuit:
 
     def _judged(self, answer: Answer) -> Story[Verdict | None]:
         """What the guards think of *answer*; what is too much work for them here is weighed elsewhere."""
-        verdict = verdicts.hopeless(answer) if answer.hopeless else self.rules.judge(self.call, answer)
+        verdict = verdicts.hopeless(answer, self.wrong) if answer.hopeless else self.rules.judge(self.call, answer)
         if type(verdict) is Weigh:
             self.now = yield verdict
             return verdict.then(verdict.answer)
@@ -240,17 +246,20 @@ class _Pursuit:
                 answer = verdict.answer
         return replies.accepted(self.call, answer, self.record)
 
-    def _ask_again(self, answer: Answer, verdict: Verdict) -> Story[bool]:
+    def _ask_again(self, answer: Answer, verdict: Verdict, target: Target) -> Story[bool]:
         """Put what is wrong into the conversation and wait; False once that has been done often enough."""
         retry, record, dialect = self.rules.retry, self.record, self.call.dialect
         if record.asks_again >= retry.asks_again or dialect is None:
             return False
-        longer = dialect.longer(self.call, retry.longest) if verdict.cut else None
+        longer = more_room(self.call, target, retry.longest) if verdict.cut else None
         # where nothing is wrong with it but its end there is no need to wait, or to say so
         wait = 0.0 if longer else retry.again_base * 2.0**record.asks_again + self.rules.dice() * retry.again_jitter
         if self.now + wait >= self.call.deadline:
             return False
-        self.call = replace(longer or dialect.again(self.call, answer, verdict.note or ""), asked_again=True)
+        if longer is None:
+            wrong = verdict.wrong or Wrong(verdict.note or "")
+            longer = replace(dialect.again(self.call, answer, wrong), asked_again=self.call.asked_again + 1)
+        self.call = longer
         yield from self._pause(wait)
         record.asks_again += 1
         return True
@@ -260,7 +269,7 @@ class _Pursuit:
         if not self.rules.retry.escalate or self.escalated or self.now >= self.call.deadline:
             return False
         self.escalated = True
-        return self.places.drop(target)
+        return self.places.drop(target) or self.places.move(self.call.spare)
 
     def _another_try(self, outcome: Answer | Fault, target: Target) -> Story[bool]:
         """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from guardproxy.core.values import Answer, Verdict
+from guardproxy.core.values import Answer, Verdict, Wrong
 
 if TYPE_CHECKING:
     from guardproxy.core.dialect import Dialect
     from guardproxy.core.values import Call, Record, Reply
 
 
-def hopeless(answer: Answer) -> Verdict:
-    """The verdict on an *answer* that was ended since nothing could become of it."""
+def hopeless(answer: Answer, choice: int) -> Verdict:
+    """The verdict on an *answer* that was ended since nothing could become of one *choice* of it."""
     note = f"it was stopped, since nothing could have made it satisfy the schema: {answer.hopeless}"
-    return Verdict("invalid", note, flawed=True)
+    return Verdict("invalid", note, wrong=Wrong(note, choice), flawed=True)
 
 
 def rejected(answer: Answer, verdict: Verdict, record: Record, now: float) -> None:

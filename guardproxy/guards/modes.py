@@ -120,13 +120,15 @@ class Modes(Guard):
             return Reply(503, body, list(_REFUSED), source="fault", code="circuit_open")
         if fixed or (not self._automatic and index >= top):
             call.targets = (self._targets[asked, asked],)
+            if not fixed:
+                call.spare = fitting(call, self._well[asked][1:], self._able)
             return call
         if (index >= top or self._canary(ceiling, call.upstream)) and self._available(call.upstream, now):
             call.targets = self._well[asked]
         else:
             call.targets = self._places(ceiling, asked, max(index, top), reason, now)
         if self._able:
-            call.targets = fitting(call, self._able)
+            call.targets = fitting(call, call.targets, self._able)
         return call
 
     def hear(self, news: News, now: float) -> News | None:

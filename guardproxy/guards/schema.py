@@ -15,7 +15,7 @@ from guardproxy.core.jsonschema import Validator
 from guardproxy.core.prefix import BRIEF_PROSE, MAX_PROSE
 from guardproxy.core.steps import Ready, Weigh
 from guardproxy.core.units import Bytes, Seconds
-from guardproxy.core.values import Answer, Reply, Schema, Verdict
+from guardproxy.core.values import Answer, Reply, Schema, Verdict, Wrong
 from guardproxy.openai import weighing
 from guardproxy.openai.fields import JSON
 from guardproxy.openai.judge import FINE, Judged, Question, arguments, judge, texts
@@ -161,7 +161,7 @@ class JsonGuard(Guard):
         if first is None:
             return None
         # who has been told to answer with nothing but JSON, or is known to think aloud first, has time for it
-        patient = call.asked_again or schema.digest in shelf.talkative
+        patient = call.asked_again or not shelf.talkative.isdisjoint((schema.digest, call.upstream))
         return Reading(call.dialect, first.again(MAX_PROSE if patient else BRIEF_PROSE))
 
     def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
@@ -218,13 +218,20 @@ class JsonGuard(Guard):
         if not broken and not self.settings.strict_schema:
             return Verdict("unchecked", flawed=True)
         note = "; ".join(problems[:MOST_PROBLEMS])
-        return self._lenient(Verdict("invalid", note, cut=broken and dialect.cut(answer.doc), flawed=True))
+        if len(problems) > MOST_PROBLEMS:
+            note += f"; and {len(problems) - MOST_PROBLEMS} more like these"
+        wrong = _first(choices, tools)
+        return self._lenient(Verdict("invalid", note, wrong=wrong, cut=broken and dialect.cut(answer.doc), flawed=True))
 
     def _listen(self, call: Call, asked: Questions, mended: list[str | None]) -> None:
-        """Note where a document has come after much prose, so that it is waited for the next time."""
-        pairs = zip(asked, mended, strict=True)
-        if call.schema is not None and any(q and m and len(q.text) - len(m) > BRIEF_PROSE for q, m in pairs):
-            self._schemas.shelf.talkative.add(call.schema.digest)
+        """Note where a document has come after much prose, so that it is waited for the next time.
+
+        Who ends his thoughts with a tag always thinks first; other prose may be the prompt's doing.
+        """
+        talkative = self._schemas.shelf.talkative
+        for question, text in zip(asked, mended, strict=True):
+            if call.schema is not None and question and text and len(question.text) - len(text) > BRIEF_PROSE:
+                talkative.add(call.upstream if "</think>" in question.text else call.schema.digest)
 
     def _lenient(self, verdict: Verdict) -> Verdict:
         """The *verdict*, which is only counted in shadow."""
@@ -260,6 +267,15 @@ class JsonGuard(Guard):
             "strict_schema": settings.strict_schema,
             "schemas": {name: {"fallback": one.fallback is not None} for name, one in self._schemas.declared.items()},
         }
+
+
+def _first(choices: list[Judged | None], tools: list[Judged | None]) -> Wrong:
+    """What the model is told: of one choice at a time, since it is shown one; of a choice's tools all at once."""
+    for number, found in enumerate(choices):
+        if found is not None and found.problem:
+            return Wrong(found.problem, number)
+    problems = ["" if found is None else found.problem for found in tools]
+    return Wrong(next(problem for problem in problems if problem), tools=problems)
 
 
 def _build(settings: Settings, parts: Parts) -> JsonGuard:

@@ -23,6 +23,16 @@ def own(record: Record) -> Headers:
     return [*_about(record)[0], *_of_this(record)]
 
 
+def early(record: Record) -> Headers:
+    """What is known before the answer is: who is being asked, but not how many will have been."""
+    return [pair for pair in own(record) if pair[0] != b"X-Guardproxy-Attempts"]
+
+
+def late(record: Record) -> bytes:
+    """The same fields as comments of a stream that began before they were known; a blank line ends them."""
+    return b"%b\n" % b"".join([b": %b: %b\n" % pair for pair in _about(record)[0]])
+
+
 def block(reply: Reply, record: Record) -> bytes:
     """Status line and all header fields of a whole answer, without those of its framing and without the blank line."""
     start = reply.block or (_LINES.get(reply.status) or b"HTTP/1.1 %d Unknown\r\n" % reply.status)

@@ -1,7 +1,8 @@
 """Keeping a caller on the line whose stream is held back until it has been judged.
 
 Here belongs the keep-alive of a held stream.  For the first seconds nothing leaves, so that a real status and
-header fields are still possible; the first comment commits the answer to 200.
+header fields are still possible; the first comment commits the answer to 200.  What the fields could not say yet is
+told in comments before the answer itself.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Hold:
     def _comment(self) -> None:
         if not self._outlet.begun:
             headers = [(b"Content-Type", self._dialect.media), (b"Cache-Control", b"no-cache")]
-            self._outlet.begin(200, [*headers, *dress.own(self._record)])
+            self._outlet.begin(200, [*headers, *dress.early(self._record)])
             self._record.committed = True
         self._outlet.write(self._dialect.comment)
         self._timer = self._loop.call_later(self._seconds, self._comment)

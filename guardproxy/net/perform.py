@@ -278,6 +278,8 @@ def answer(reply: Reply, record: Record, outlet: Outlet) -> None:
     if not outlet.begun:
         outlet.prepared(dress.block(reply, record), reply.body)
     elif reply.events and reply.status == 200:
+        if record.committed:  # its head left before anything was known
+            outlet.write(dress.late(record))
         outlet.write(reply.body)
         outlet.end()
     else:  # 200 has left: what went wrong can only be told in the stream, which then ends without its last event

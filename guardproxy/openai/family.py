@@ -20,7 +20,7 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.asked import Schema
+    from guardproxy.core.asked import Schema, Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
@@ -45,6 +45,7 @@ class Family(Language):
     """A dialect whose answers are ``choices`` that end with a finish reason."""
 
     judged = True
+    bounds = ("max_completion_tokens", "max_tokens")
     aside = frozenset(("stream", "stream_options", "metadata", "store", "prompt_cache_retention", "priority"))
 
     def read(self, choice: dict[str, Any]) -> str | None:
@@ -75,9 +76,13 @@ class Family(Language):
         """Every choice ended of itself."""
         return finished(doc)
 
+    def choices(self, doc: dict[str, Any]) -> int:
+        """How many choices the request *doc* asks for."""
+        return choices_wanted(doc)
+
     def scan(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Read along with a stream: every choice asked for must finish."""
-        return Scan(choices_wanted(call.doc), watch)
+        return Scan(self.choices(call.doc), watch)
 
     def gather(self, call: Call, watch: Watcher | None = None) -> Scan:
         """Put together as it comes: thousands of chunks at once would hold the loop."""
@@ -122,11 +127,10 @@ class Family(Language):
         """What each choice says."""
         return [self.read(choice) for choice in doc["choices"]]
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
-        """Show the model the first of its choices that says something, and what is wrong with it."""
-        said = [text for text in self.texts(answer.doc) if text] or [given for _, given in self.tools(answer.doc)]
-        changes = self.going_on(call.doc, said[0][:SAID] if said else "", note)
-        return changed(call, changes | other_dice(call.doc))
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
+        """Show the model the choice that is wrong, and what is wrong with it."""
+        said = wrong.shown(self.texts(answer.doc), self.tools(answer.doc))
+        return changed(call, self.going_on(call.doc, said[:SAID], wrong.note) | other_dice(call.doc))
 
     def cut(self, doc: Any) -> bool:
         """Whether a choice ended at its length."""
@@ -135,14 +139,6 @@ class Family(Language):
     def stopped(self, doc: Any) -> list[Any]:
         """The finish reasons."""
         return [choice.get("finish_reason") for choice in doc["choices"]]
-
-    def longer(self, call: Call, most: int) -> Call | None:
-        """The same call with four times the room, under the name by which the caller bounded it."""
-        for name in ("max_completion_tokens", "max_tokens"):
-            given = call.doc.get(name)
-            if type(given) is int and 0 < given < most:
-                return changed(call, {name: min(given * 4, most)})
-        return None
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:
         """The answer with other words in it."""
@@ -162,8 +158,9 @@ class Family(Language):
         return choices
 
     def compose(self, call: Call, text: str, created: int) -> bytes:
-        """An answer of our own, as JSON or as events."""
+        """An answer of our own, as JSON or as events: as many choices as were asked for."""
         doc = self.own(text, call.id, call.model, created)
+        doc["choices"] = [{**doc["choices"][0], "index": index} for index in range(self.choices(call.doc))]
         return completion.encode(doc, stream=call.stream, usage=wants_usage(call.doc))
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from guardproxy.core.values import Call, Target
 
@@ -67,19 +67,21 @@ def read(capabilities: Iterable[str]) -> tuple[frozenset[str] | None, int]:
     return frozenset(words) if words else None, room
 
 
-def fitting(call: Call, able: Mapping[str, Can]) -> list[Target]:
-    """The places of *call* whose models can serve what is asked for; the one that was asked for is the caller's choice.
+def fitting(call: Call, targets: Sequence[Target], able: Mapping[str, Can]) -> Sequence[Target]:
+    """Those *targets* whose models can serve what is asked for; the one that was asked for is the caller's choice.
 
     *able* says what upstreams can do that do not do everything.
     """
+    if not able:
+        return targets
     wanted, size = needs(call.doc, schema=bool(call.wants_schema)), tokens(call.doc, len(call.body))
     places = []
-    for place in call.targets:
+    for place in targets:
         can, room = able.get(place.upstream, _ALL)
         if not place.moved_from or ((can is None or wanted <= can) and not 0 < room < size):
             places.append(place)
-    first = call.targets[0]
-    if places[0].moved_from and first.reason:
+    first = targets[0]
+    if places and places[0].moved_from and first.reason:
         places[0] = replace(places[0], reason=first.reason)
     return places
 

@@ -91,8 +91,8 @@ class Shelf:
         self._kept: OrderedDict[bytes, tuple[_Entry, int]] = OrderedDict()
         self._bytes = 0
         self._prefixes: OrderedDict[bytes, Prefix | None] = OrderedDict()
-        self.talkative: set[bytes] = set()
-        """The schemas to which a document has come after much prose: models think aloud before they answer there."""
+        self.talkative: set[bytes | str] = set()
+        """The schemas to which a document has come after much prose, and the upstreams that think aloud first."""
 
     def __repr__(self) -> str:
         return f"<Shelf of {len(self._kept)} schemas, {self._bytes} bytes>"

@@ -14,6 +14,7 @@ from guardproxy.openai.scan import Scan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guardproxy.core.asked import Wrong
     from guardproxy.core.guard import Watcher
     from guardproxy.core.values import Answer, Call
 
@@ -45,9 +46,9 @@ class Vectors(Language):
         del doc
         return []
 
-    def again(self, call: Call, answer: Answer, note: str) -> Call:
+    def again(self, call: Call, answer: Answer, wrong: Wrong) -> Call:
         """Numbers cannot be talked to."""
-        del answer, note
+        del answer, wrong
         return call
 
     def mend(self, call: Call, answer: Answer, texts: list[str | None], tools: Sequence[str | None] = ()) -> Answer:

@@ -19,12 +19,13 @@ from guardproxy.openai.strict import loads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_NOTHING: tuple[Any, ...] = (None, "")
 _FIELDS = frozenset(("response_format", "structured_outputs", "guided_json", "json_schema"))
 __all__ = ["Wanted", "flat_tools", "in_format", "in_text", "tools", "wanted"]
 
 
 def wanted(doc: dict[str, Any]) -> Wanted | None:
-    """The schema that *doc* asks for; None where it asks for none, or in a way that is for the upstream to refuse.
+    """The schema that *doc* asks for, whether it is one or not; None where it asks for none.
 
     Where it asks in several ways the first of these counts: ``response_format``, ``structured_outputs.json``,
     ``guided_json``, ``json_schema``.
@@ -43,11 +44,11 @@ def wanted(doc: dict[str, Any]) -> Wanted | None:
 
 
 def in_format(doc: dict[str, Any]) -> Wanted | None:
-    """Ollama's ``format``: ``"json"`` or a schema."""
+    """Ollama's ``format``: ``"json"`` or a schema; nothing is nothing there, and everything else an error."""
     given = doc.get("format")
     if given == "json":
         return Wanted("format", "json", any_object=True)
-    return Wanted("format", "", given) if isinstance(given, dict) else None
+    return Wanted("format", "", given) if given not in _NOTHING else None
 
 
 def in_text(doc: dict[str, Any]) -> Wanted | None:
@@ -58,9 +59,9 @@ def in_text(doc: dict[str, Any]) -> Wanted | None:
         return None
     if given.get("type") == "json_object":
         return Wanted("text.format", "json_object", any_object=True)
-    if given.get("type") != "json_schema" or "schema" not in given:
+    if given.get("type") != "json_schema":
         return None
-    return Wanted("text.format.schema", _text(given.get("name")), given["schema"])
+    return Wanted("text.format.schema", _text(given.get("name")), given.get("schema"))
 
 
 def flat_tools(doc: dict[str, Any]) -> list[tuple[str, str, Any]]:
@@ -80,8 +81,10 @@ def _functions(doc: dict[str, Any], place: str, find: Callable[[dict[str, Any]],
         return found
     for number, tool in enumerate(given if isinstance(given, list) else ()):
         function = find(tool) if isinstance(tool, dict) else None
-        name, parameters = (function.get("name"), function.get("parameters")) if isinstance(function, dict) else (0, 0)
-        if isinstance(name, str) and isinstance(parameters, dict):
+        name, parameters = (
+            (function.get("name"), function.get("parameters")) if isinstance(function, dict) else (0, None)
+        )
+        if isinstance(name, str) and parameters is not None:
             found.append((name, place.format(number), parameters))
     return found
 
@@ -97,17 +100,21 @@ def _response_format(given: Any) -> Wanted | None:
         if (schema := _schema(given.get("schema"))) is not None:  # llama.cpp and Together take one here
             return Wanted("response_format.schema", "", schema)
         return Wanted("response_format", "json_object", any_object=True)
-    inner = given.get("json_schema") if given.get("type") == "json_schema" else None
-    if not isinstance(inner, dict) or "schema" not in inner:
+    if given.get("type") != "json_schema":
         return None
-    return Wanted("response_format.json_schema.schema", _text(inner.get("name")), inner["schema"])
+    inner = given.get("json_schema")
+    if inner is None and "schema" in given:  # llama.cpp takes it here too
+        return Wanted("response_format.schema", "", _schema(given["schema"]))
+    if not isinstance(inner, dict):
+        return Wanted("response_format.json_schema", "", inner)
+    return Wanted("response_format.json_schema.schema", _text(inner.get("name")), inner.get("schema"))
 
 
 def _schema(given: Any) -> Any:
-    """A schema, given as such or as JSON text; None where there is none."""
-    if isinstance(given, str):
-        try:
-            given = loads(given.encode())
-        except (ValueError, UnicodeEncodeError):
-            return None
-    return given if isinstance(given, dict) else None
+    """A schema, given as such or as JSON text; None where there is none. Text that is no JSON stays what it is."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return loads(given.encode()) if given else None
+    except (ValueError, UnicodeEncodeError):
+        return given

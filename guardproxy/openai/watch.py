@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 class Reading:
     """Watches the choices of one answer; called with each event."""
 
-    __slots__ = ("_choices", "_dialect", "_first")
+    __slots__ = ("_choices", "_dialect", "_first", "at")
 
     def __init__(self, dialect: Dialect, first: Prefix) -> None:
         self._dialect = dialect
         self._first = first
         self._choices: dict[int, Prefix] = {}
+        self.at = 0
 
-    def __call__(self, chunk: Any) -> str | None:
+    def __call__(self, event: Any) -> str | None:
         """Take one event; why its choice can no longer become what it has to be, or None."""
-        for index, text in self._dialect.deltas(chunk):
+        for index, text in self._dialect.deltas(event):
             prefix = self._choices.get(index)
             if prefix is None:
                 prefix = self._choices[index] = self._first.again()
             if (reason := prefix.feed(text)) is not None:
+                self.at = index
                 return reason
         return None

@@ -290,6 +290,7 @@ class Replay:
     def __init__(self, answer: bytes, *, pieces: int = 1 << 20, pause: float = 0.0) -> None:
         self.answer, self._pieces, self._pause = answer, pieces, pause
         self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
         self.url = ""
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -314,7 +315,7 @@ class Replay:
             head = await reader.readuntil(b"\r\n\r\n")
             self.heads.append(head)
             length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
-            await reader.readexactly(int(length.partition(b":")[2]))
+            self.bodies.append(await reader.readexactly(int(length.partition(b":")[2])))
             for start in range(0, len(self.answer), self._pieces):
                 writer.write(self.answer[start : start + self._pieces])
                 await asyncio.sleep(self._pause)

@@ -348,6 +348,20 @@ async def test_held_stream_falls_back_after_a_comment(judged):
     assert answer.events[-1] == "[DONE]"
 
 
+async def test_held_stream_says_late_what_its_head_could_not(judged):
+    """Where the head has left before the answer was known, comments before it say what its fields would have said."""
+    patient(judged, 0.1)
+    judged.sims["llama"].faults = "latency=0.2,not-json"
+    answer = await judged.chat(stream=True, headers=ASKED)
+    assert "X-Guardproxy-Json" not in answer.headers
+    assert "X-Guardproxy-Attempts" not in answer.headers
+    said, _, rest = answer.text.partition("data: ")
+    assert ": X-Guardproxy-Json: fallback\n" in said
+    assert f": X-Guardproxy-Attempts: {judged.asked('llama')}\n" in said
+    assert said.endswith("\n\n")
+    assert ": X-" not in rest
+
+
 async def test_held_stream_fails_before_a_comment(bare):
     """Before any comment a held stream still fails with a real status."""
     bare.sims["llama"].faults = "not-json"
@@ -390,12 +404,52 @@ async def test_escalation(make):
     assert stand.asked("mistral") == 2
 
 
+async def test_escalation_without_a_breaker(make):
+    """Nothing but `escalate` moves a call then: an outage stays one, a bad answer is asked for elsewhere."""
+    stand = await make({"json_guard": {"escalate": True, "max_retries": 1}, "circuit_breaker": {"enabled": False}})
+    stand.sims["llama"].faults = "not-json"
+    answer = await stand.chat(response_format=JSON_SCHEMA)
+    assert valid(answer.content)
+    assert answer.headers["X-Guardproxy-Mode"] == "balanced; from=creative; reason=invalid_model_output"
+    assert (stand.asked("llama"), stand.asked("mistral")) == (2, 1)
+    stand.sims["llama"].faults = "status=500"
+    assert (await stand.chat("out", response_format=JSON_SCHEMA)).status == 500
+    assert stand.asked("mistral") == 1
+
+
+async def test_as_many_fallbacks_as_choices(judged):
+    """An app that asked for two choices finds two, streamed or not."""
+    judged.sims["llama"].faults = "not-json"
+    answer = await judged.chat(n=2, headers=ASKED)
+    assert [json.loads(choice["message"]["content"]) for choice in answer.json()["choices"]] == [FALLBACK] * 2
+    assert [choice["index"] for choice in answer.json()["choices"]] == [0, 1]
+    streamed = await judged.chat(n=2, headers=ASKED, stream=True)
+    ends = [choice["index"] for event in streamed.events[:-1] for choice in event["choices"] if choice["finish_reason"]]
+    assert ends == [0, 1]
+
+
+async def test_the_bad_choice_is_shown(make):
+    """Asked again the model sees the choice that was wrong, and only what is wrong with that."""
+    said = [json.dumps(FALLBACK), '{"name": 3}']
+    choices = [
+        {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        for index, text in enumerate(said)
+    ]
+    async with Replay(whole(json.dumps({"choices": choices}).encode())) as replay:
+        stand = await make({"upstreams": {"llama": {"url": replay.url}}}, bare=True)
+        await stand.chat(n=2, response_format=JSON_SCHEMA, headers=NEVER)
+    asked = [json.loads(body)["messages"] for body in replay.bodies]
+    bad, note = next(messages for messages in asked if len(messages) > 1)[1:]
+    assert bad == {"role": "assistant", "content": said[1]}
+    assert note["content"].startswith("it does not satisfy the schema: ")
+
+
 async def test_streams_that_are_only_reported(make):
     """`stream_validation: report`: a stream is relayed as it comes and judged at its end; a bad one is never kept."""
     stand = await make({"json_guard": {"stream_validation": "report"}})
     stand.sims["llama"].faults = "wrong-type"
     answer = await stand.chat(response_format=JSON_SCHEMA, stream=True)
-    assert (answer.status, answer.cut) == (200, False)
+    assert (answer.status, answer.cut, answer.headers["X-Guardproxy-Json"]) == (200, False, "unchecked")
     assert not valid(answer.said)
     metrics = await stand.metrics()
     assert metrics['llm_json_parse_failures_total{model="llama"}'] == 1
@@ -404,3 +458,4 @@ async def test_streams_that_are_only_reported(make):
     stand.sims["llama"].faults = None
     assert valid((await stand.chat("good", response_format=JSON_SCHEMA, stream=True)).said)
     assert await stand.metric("cache_size") == 1
+    assert "X-Guardproxy-Json" not in (await stand.chat("plain", stream=True)).headers

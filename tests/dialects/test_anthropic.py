@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from guardproxy.core.asked import Schema
-from guardproxy.core.values import Kind
+from guardproxy.core.asked import Schema, Wrong
+from guardproxy.core.values import Kind, Target
 from guardproxy.dialects.anthropic import SPEC as ANTHROPIC
+from guardproxy.flow.aim import more_room
 from guardproxy.openai.events import payloads, typed_event
 from tests.dialects.conversations import REAL, bad, call, cut_anywhere, good, streamed, unfinished, whole
 
@@ -142,14 +143,16 @@ def test_schemas_are_asked_for(ask):
 def test_it_goes_on():
     """The model sees what it said and what is wrong with it; an empty turn, which is refused, is left out."""
     first = call(ANTHROPIC, messages=[{"role": "user", "content": "hi"}], temperature=1)
-    again = ANTHROPIC.again(first, whole(said("bad ")), "why")
+    again = ANTHROPIC.again(first, whole(said("bad ")), Wrong("why"))
     assert [turn["content"] for turn in again.doc["messages"]] == ["hi", "bad", "why"]
     assert again.doc["temperature"] == 0.5
-    assert [turn["content"] for turn in ANTHROPIC.again(first, whole(said(" ")), "why").doc["messages"]] == [
+    assert [turn["content"] for turn in ANTHROPIC.again(first, whole(said(" ")), Wrong("why")).doc["messages"]] == [
         "hi",
         "why",
     ]
-    assert [turn["content"] for turn in ANTHROPIC.again(call(ANTHROPIC), whole(said(TOOL)), "w").doc["messages"]] == [
+    assert [
+        turn["content"] for turn in ANTHROPIC.again(call(ANTHROPIC), whole(said(TOOL)), Wrong("w")).doc["messages"]
+    ] == [
         '{"x":1}',
         "w",
     ]
@@ -157,10 +160,10 @@ def test_it_goes_on():
 
 def test_more_room():
     """Up to the limit."""
-    longer = ANTHROPIC.longer(call(ANTHROPIC, max_tokens=10), 30)
+    longer = more_room(call(ANTHROPIC, max_tokens=10), Target("u"), 30)
     assert longer is not None
     assert longer.doc["max_tokens"] == 30
-    assert ANTHROPIC.longer(call(ANTHROPIC, max_tokens=30), 30) is None
+    assert more_room(call(ANTHROPIC, max_tokens=30), Target("u"), 30) is None
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from guardproxy.core.values import Answer, Call, Fault, Kind
+from guardproxy.core.values import Answer, Call, Fault, Kind, Wrong
 from guardproxy.dialects.chat import SPEC as CHAT
 from guardproxy.dialects.completions import SPEC as COMPLETIONS
 from guardproxy.dialects.embeddings import SPEC as EMBEDDINGS
@@ -66,7 +66,7 @@ def test_what_a_completion_says(choice, text):
 def test_a_chat_goes_on():
     """The model sees what it said and what is wrong with it; everything else of the call is as it was."""
     first = call(CHAT, messages=[{"role": "user", "content": "hi"}], user=10**30)
-    again = CHAT.again(first, answer(completion("bad")), "not JSON")
+    again = CHAT.again(first, answer(completion("bad")), Wrong("not JSON"))
     doc = json.loads(again.body)
     assert doc == again.doc
     assert doc["user"] == 10**30
@@ -76,17 +76,17 @@ def test_a_chat_goes_on():
         {"role": "user", "content": "not JSON"},
     ]
     assert (again.id, first.doc["messages"]) == ("r1", [{"role": "user", "content": "hi"}])
-    assert len(json.loads(CHAT.again(call(CHAT), answer(completion(None)), "x").body)["messages"]) == 2
+    assert len(json.loads(CHAT.again(call(CHAT), answer(completion(None)), Wrong("x")).body)["messages"]) == 2
 
 
 def test_a_completion_goes_on():
     """Text is appended to a prompt of text; a prompt of tokens or of several is asked again as it is."""
-    again = COMPLETIONS.again(call(COMPLETIONS, prompt="p"), answer({"choices": [{"text": "bad"}]}), "why")
+    again = COMPLETIONS.again(call(COMPLETIONS, prompt="p"), answer({"choices": [{"text": "bad"}]}), Wrong("why"))
     assert again.doc["prompt"] == "p\nbad\n\nwhy\n"
     many = call(COMPLETIONS, prompt=["a", "b"])
-    assert COMPLETIONS.again(many, answer({"choices": [{"text": "bad"}]}), "why").body is many.body
+    assert COMPLETIONS.again(many, answer({"choices": [{"text": "bad"}]}), Wrong("why")).body is many.body
     numbers = call(EMBEDDINGS, input="a")
-    assert EMBEDDINGS.again(numbers, answer({}), "why") is numbers
+    assert EMBEDDINGS.again(numbers, answer({}), Wrong("why")) is numbers
 
 
 @pytest.mark.parametrize("stream", [False, True])

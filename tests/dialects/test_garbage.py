@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guardproxy.config.registry import dialects
 from guardproxy.core.dialect import Dialect
-from guardproxy.core.values import Answer, Fault, Kind
+from guardproxy.core.values import Answer, Fault, Kind, Wrong
 from tests.dialects.conversations import call, streamed, whole
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def looked_at(dialect: Dialect, answer: Answer, *, stream: bool) -> None:
     tools = dialect.tools(doc)
     assert all(isinstance(text, str | None) for text in texts)
     assert all(isinstance(part, str) for tool in tools for part in tool)
-    assert json.loads(dialect.again(asked, answer, "why").body)
+    assert json.loads(dialect.again(asked, answer, Wrong("why")).body)
     choices: tuple[list[str | None], ...] = ([None] * len(texts), ["{}"] * len(texts))
     for words in choices:
         other = dialect.mend(asked, answer, words, ["{}"] * len(tools))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from guardproxy.core.asked import Schema
-from guardproxy.core.values import Kind
+from guardproxy.core.asked import Schema, Wrong
+from guardproxy.core.values import Kind, Target
 from guardproxy.dialects.ollama import SPEC as OLLAMA
 from guardproxy.dialects.ollama_embed import SPEC as EMBED
+from guardproxy.flow.aim import more_room
 from tests.dialects.conversations import bad, call, cut_anywhere, good, streamed, unfinished, whole
 
 SCHEMA = {"type": "object", "required": ["x"]}
@@ -133,21 +134,21 @@ def test_schemas_are_asked_for_in_format():
 def test_it_goes_on():
     """As two more turns, or behind the prompt; the dice stand in the options."""
     chat = call(OLLAMA, messages=[{"role": "user", "content": "hi"}], options={"seed": 1, "temperature": 1, "top_k": 3})
-    again = OLLAMA.again(chat, whole({"message": {"content": "bad"}}), "why")
+    again = OLLAMA.again(chat, whole({"message": {"content": "bad"}}), Wrong("why"))
     assert [turn["content"] for turn in again.doc["messages"]] == ["hi", "bad", "why"]
     assert again.doc["options"] == {"seed": 2, "temperature": 0.5, "top_k": 3}
     assert json.loads(again.body) == again.doc
-    again = OLLAMA.again(call(OLLAMA, prompt="p"), whole({"response": "bad"}), "why")
+    again = OLLAMA.again(call(OLLAMA, prompt="p"), whole({"response": "bad"}), Wrong("why"))
     assert again.doc == {"prompt": "p\nbad\n\nwhy\n"}
 
 
 def test_more_room():
     """In the options, up to the limit."""
-    longer = OLLAMA.longer(call(OLLAMA, options={"num_predict": 10, "seed": 1}), 30)
+    longer = more_room(call(OLLAMA, options={"num_predict": 10, "seed": 1}), Target("u"), 30)
     assert longer is not None
     assert longer.doc["options"] == {"num_predict": 30, "seed": 1}
-    assert OLLAMA.longer(call(OLLAMA, options={"num_predict": -1}), 30) is None
-    assert OLLAMA.longer(call(OLLAMA), 30) is None
+    assert more_room(call(OLLAMA, options={"num_predict": -1}), Target("u"), 30) is None
+    assert more_room(call(OLLAMA), Target("u"), 30) is None
 
 
 @pytest.mark.parametrize("stream", [False, True])

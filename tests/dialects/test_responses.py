@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from guardproxy.core.asked import Schema
-from guardproxy.core.values import Kind
+from guardproxy.core.asked import Schema, Wrong
+from guardproxy.core.values import Kind, Target
 from guardproxy.dialects.responses import SPEC as RESPONSES
+from guardproxy.flow.aim import more_room
 from guardproxy.openai.events import payloads, typed_event
 from tests.dialects.conversations import REAL, bad, call, cut_anywhere, good, streamed, unfinished, whole
 
@@ -148,7 +149,7 @@ def test_schemas_are_asked_for_in_text_format():
 @pytest.mark.parametrize("given", ["hi", [{"role": "user", "content": "hi"}]])
 def test_it_goes_on(given):
     """The model sees what it said and what is wrong with it."""
-    again = RESPONSES.again(call(RESPONSES, input=given, temperature=1), whole(said("bad")), "why")
+    again = RESPONSES.again(call(RESPONSES, input=given, temperature=1), whole(said("bad")), Wrong("why"))
     assert json.loads(again.body) == again.doc
     assert again.doc["temperature"] == 0.5
     assert again.doc["input"] == [
@@ -156,7 +157,7 @@ def test_it_goes_on(given):
         {"type": "message", "role": "assistant", "content": "bad"},
         {"role": "user", "content": "why"},
     ]
-    assert len(RESPONSES.again(call(RESPONSES, input=given), whole(said("")), "why").doc["input"]) == 2
+    assert len(RESPONSES.again(call(RESPONSES, input=given), whole(said("")), Wrong("why")).doc["input"]) == 2
 
 
 def test_more_room():
@@ -164,10 +165,10 @@ def test_more_room():
     assert RESPONSES.cut({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}})
     assert not RESPONSES.cut({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}})
     assert not RESPONSES.cut({"status": "completed"})
-    longer = RESPONSES.longer(call(RESPONSES, max_output_tokens=10), 30)
+    longer = more_room(call(RESPONSES, max_output_tokens=10), Target("u"), 30)
     assert longer is not None
     assert longer.doc["max_output_tokens"] == 30
-    assert RESPONSES.longer(call(RESPONSES), 30) is None
+    assert more_room(call(RESPONSES), Target("u"), 30) is None
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from guardproxy.core.values import Call, Record, Schema, Target
-from guardproxy.flow.aim import Aim, Outfit
+from guardproxy.flow.aim import Aim, Outfit, more_room
 from guardproxy.guards.modes import Mode
 from tests.flow.playbook import SCHEMA, House
 
@@ -104,6 +104,51 @@ def test_embeddings_have_no_temperature():
     assert body == {"model": "qwen-id", "input": "x"}
 
 
+def test_asked_again_with_other_dice():
+    """The dice of a mode fall anew each time a model is asked again, as the caller's do; nothing else of it changes."""
+    mode = replace(FAST, params={"temperature": 1.0, "seed": 7, "top_p": 0.9}, caps={})
+    bodies = [json.loads(AIM(replace(call(), asked_again=times), mode).body) for times in range(3)]
+    assert [(body["temperature"], body["seed"], body["top_p"]) for body in bodies] == [
+        (1.0, 7, 0.9),
+        (0.5, 8, 0.9),
+        (0.25, 9, 0.9),
+    ]
+    once = json.loads(AIM(replace(call({"model": "fast", "seed": 3}), asked_again=1), mode).body)
+    assert (once["seed"], once["temperature"]) == (3, 0.5)  # the caller's own has been changed where it stands
+
+
+@pytest.mark.parametrize(
+    "doc, params, caps, room",
+    [
+        ({"max_tokens": 50}, {}, {}, {"max_tokens": 200}),
+        ({"max_completion_tokens": 50, "max_tokens": 9}, {}, {}, {"max_completion_tokens": 200}),
+        ({}, {"max_tokens": 50}, {}, {"max_tokens": 200}),
+        ({}, {"max_completion_tokens": 50}, {"max_tokens": 120}, {"max_completion_tokens": 120}),
+        ({"max_tokens": 50}, {"max_tokens": 9}, {"max_tokens": 100}, {"max_tokens": 100}),
+        ({"max_tokens": 500}, {}, {}, {"max_tokens": 1000}),
+        ({}, {}, {}, None),
+        ({}, {}, {"max_tokens": 512}, None),
+        ({"max_tokens": 100}, {}, {"max_tokens": 100}, None),
+        ({}, {"max_tokens": 100}, {"max_completion_tokens": 100}, None),
+        ({"max_tokens": 1000}, {}, {}, None),
+        ({"max_tokens": True}, {}, {}, None),
+    ],
+)
+def test_more_room(doc, params, caps, room):
+    """An answer that was cut gets four times the room it had, whoever bounded it; the mode's caps are heeded."""
+    mode = replace(FAST, params=params, caps=caps)
+    longer = more_room(call({"model": "fast", **doc}), mode, 1000)
+    assert (None if longer is None else {name: longer.doc[name] for name in room or ()}) == room
+    if longer is not None:
+        body = json.loads(AIM(longer, mode).body)
+        assert {name: body[name] for name in room or ()} == room
+
+
+def test_room_of_a_mode_is_only_for_its_calls():
+    """Who asks for an upstream by its name is not bounded by a mode, and gets no more than he had."""
+    assert more_room(call({"model": "qwen"}), replace(FAST, params={"max_tokens": 50}), 1000) is None
+
+
 def test_the_model_that_is_served():
     """Its id replaces what the caller wrote, and is put in where he wrote none; none configured, none put in."""
     assert sent({"mode": "fast"})["model"] == "qwen-id"
@@ -194,8 +239,16 @@ def judged(doc: dict, source: object = SCHEMA, *, stream: bool = False) -> Call:
     return replace(got, schema=Schema("my schema", None, b"1", source=source), whole=True)
 
 
-def reading(event: object) -> None:
+class Reader:
     """Somebody who reads along."""
+
+    at = 0
+
+    def __call__(self, event: object) -> None:
+        """Say nothing."""
+
+
+reading = Reader()
 
 
 def test_streamed_for_a_reader():

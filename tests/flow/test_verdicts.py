@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from guardproxy.core.values import Answer, Attempt, Call, Kind, Record, Reply, Schema, Verdict
+from guardproxy.core.values import Answer, Attempt, Call, Kind, Record, Reply, Schema, Verdict, Wrong
 from guardproxy.flow import verdicts
 from tests.flow.playbook import House, said
 
@@ -17,9 +17,10 @@ def call(body: bytes = b'{"model":"creative"}') -> Call:
 
 def test_a_hopeless_answer_is_not_valid():
     """Its reason is in the words that the model is told."""
-    verdict = verdicts.hopeless(Answer(1.0, 200, [], b"", hopeless="x: expected a number"))
+    verdict = verdicts.hopeless(Answer(1.0, 200, [], b"", hopeless="x: expected a number"), 1)
     assert (verdict.label, verdict.flawed) == ("invalid", True)
     assert "x: expected a number" in str(verdict.note)
+    assert verdict.wrong == Wrong(str(verdict.note), 1)
 
 
 def test_what_left_is_read_where_it_can_be():

@@ -354,9 +354,11 @@ def test_what_could_not_be_judged_is_not_valid():
 PROSE = "I think of a summer night by the sea. " * 20
 
 
-def reads(house: House, text: str, *, asked_again: bool = False) -> str | None:
+def reads(
+    house: House, text: str, *, asked_again: int = 0, schema: object = SCHEMA, model: str = "creative"
+) -> str | None:
     """What somebody who reads along says to *text*."""
-    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
+    call = house.admit(Record(0.0), json.dumps({"model": model, **wanted(schema)}).encode())
     assert isinstance(call, Call)
     watcher = house.json.watch(replace(call, asked_again=asked_again), call.targets[0])
     assert watcher is not None
@@ -367,7 +369,7 @@ def test_who_talks_is_interrupted_once():
     """A first answer that is prose is ended after a few sentences; asked again the model may talk before its JSON."""
     house = House()
     assert "only" in str(reads(house, PROSE))
-    assert reads(house, PROSE, asked_again=True) is None
+    assert reads(house, PROSE, asked_again=1) is None
     assert reads(house, "Here it is: " + '{"x": 1}') is None
 
 
@@ -383,3 +385,32 @@ def test_who_thinks_aloud_is_known():
     assert isinstance(verdict, Verdict)
     assert verdict.label == "repaired"
     assert reads(house, PROSE) is None
+    assert reads(house, PROSE, schema={"type": "array"}) is not None
+
+
+def test_who_thinks_between_tags_is_known():
+    """A model that ends its thoughts with a tag, whose beginning its template wrote, does so whatever is asked."""
+    house = House()
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    assert call.dialect is not None
+    answer = call.dialect.examine(call, said(1.0, PROSE + '</think>{"x": 1}'))
+    assert isinstance(answer, Answer)
+    house.json.judge(call, answer)
+    assert reads(house, PROSE, schema={"type": "array"}) is None
+    assert reads(house, PROSE, schema={"type": "array"}, model="fast") is not None
+
+
+def test_the_model_is_told_of_one_choice_at_a_time():
+    """It is shown the choice that is wrong, with what is wrong with that; the app hears of all."""
+    house = House()
+    call = house.admit(Record(0.0), json.dumps({"model": "creative", "n": 3, **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    choices = [{"index": i, "message": {"content": text}} for i, text in enumerate(('{"x": 1}', '{"x": "y"}', "{"))]
+    verdict = house.json.judge(call, Answer(0.0, 200, [], b"", doc={"choices": choices}))
+    assert isinstance(verdict, Verdict)
+    assert verdict.wrong is not None
+    assert verdict.wrong.choice == 1
+    assert verdict.wrong.note == 'it does not satisfy the schema: x: expected a whole number, got "y"'
+    assert "choice 1: " in str(verdict.note)
+    assert "choice 2: " in str(verdict.note)

@@ -17,11 +17,12 @@ SCHEMA = {"type": "object"}
         ({"format": SCHEMA}, Wanted("format", "", SCHEMA)),
         ({"format": ""}, None),
         ({"format": None}, None),
+        ({"format": "xml"}, Wanted("format", "", "xml")),
         ({}, None),
     ],
 )
 def test_ollamas_format(doc, found):
-    """``format`` is the word json, or a schema; anything else is for Ollama to refuse."""
+    """``format`` is the word json, or a schema; anything else is found, so that it is refused as none."""
     assert in_format(doc) == found
 
 
@@ -30,7 +31,7 @@ def test_ollamas_format(doc, found):
     [
         ({"type": "json_schema", "name": "n", "schema": SCHEMA}, Wanted("text.format.schema", "n", SCHEMA)),
         ({"type": "json_schema", "name": 1, "schema": 2}, Wanted("text.format.schema", "", 2)),
-        ({"type": "json_schema", "name": "n"}, None),
+        ({"type": "json_schema", "name": "n"}, Wanted("text.format.schema", "n")),
         ({"type": "json_object"}, Wanted("text.format", "json_object", any_object=True)),
         ({"type": "text"}, None),
         (None, None),
@@ -54,6 +55,28 @@ def test_the_first_field_counts():
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
     }
     assert wanted(doc) == Wanted("response_format.json_schema.schema", "n", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "doc, place, schema",
+    [
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", None),
+        ({"response_format": {"type": "json_schema", "schema": SCHEMA}}, "response_format.schema", SCHEMA),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.schema", None),
+        ({"guided_json": "{nope"}, "guided_json", "{nope"),
+        ({"guided_json": '{"type": "object"}'}, "guided_json", SCHEMA),
+        ({"structured_outputs": {"json": [1]}}, "structured_outputs.json", [1]),
+        ({"json_schema": 3}, "json_schema", 3),
+    ],
+)
+def test_what_is_no_schema_is_found_too(doc, place, schema):
+    """An app that asks for JSON in a way that nobody understands must hear of it, and not get just anything."""
+    assert wanted(doc) == Wanted(place, "", schema)
+
+
+@pytest.mark.parametrize("doc", [{"guided_json": ""}, {"guided_json": None}, {"structured_outputs": {"regex": "a"}}])
+def test_nothing_is_nothing(doc):
+    assert wanted(doc) is None
 
 
 def test_tools_of_both_spellings():
