@@ -259,7 +259,6 @@ async def test_skip(judged):
         ({"$ref": "#/nowhere"}, "invalid_schema"),
         ({"$ref": "http://127.0.0.1:1/schema.json"}, "invalid_schema"),
         ({"$ref": "file:///etc/hosts"}, "invalid_schema"),
-        ({"$schema": "http://127.0.0.1:1/draft"}, "invalid_schema"),
         ("not a schema", "invalid_schema"),
         (7, "invalid_schema"),
         ({"$ref": "#"}, "schema_too_deep"),
