@@ -37,6 +37,8 @@ class Timeouts:
 
 NEAR = 2.0
 """Seconds: a deadline within them has a timer of its own."""
+SLOWLY = 0.1
+"""Share of an attempt's time for which it was not read, from which on it is the caller's fault that it did not end."""
 LOOK = 1.0
 """Seconds between two looks at deadlines that are further away."""
 
@@ -98,6 +100,7 @@ class Clocks:
         "_terms",
         "_timeouts",
         "_timer",
+        "_unread",
         "_upstream",
         "_waiting",
         "begun",
@@ -128,6 +131,8 @@ class Clocks:
         self.begun: Callable[[], None] | None = None
         """Told with the first word, before anybody sees it."""
         self._waiting = False
+        self._unread = 0.0
+        """Seconds for which the upstream was not read, since the caller read slowly."""
         self._expired: Callable[[Fault], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -159,8 +164,10 @@ class Clocks:
 
     def suspend(self, *, waiting: bool) -> None:
         """While the caller reads slowly the upstream is not to blame for silence."""
-        self._waiting = waiting
-        self._last = self._loop.time()
+        now = self._loop.time()
+        if self._waiting:
+            self._unread += now - self._last
+        self._waiting, self._last = waiting, now
         if not waiting:
             self._hurry()
 
@@ -218,6 +225,9 @@ class Clocks:
         if waits:
             done = "finished" if self._hurried else "begun"
             what = f"had not {done} when its caller's time was over, after {self._gave:g} s"
+            kind = Kind.IGNORED
+        elif self._waiting or (now >= self._deadline and self._unread >= SLOWLY * (now - self._started)):
+            what = f"was not read to its end in {self._timeouts.total:g} s (timeouts.total): its caller reads slowly"
             kind = Kind.IGNORED
         else:
             what, kind = self._words(now), Kind.FAILURE

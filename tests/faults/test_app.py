@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import socket
@@ -152,6 +153,28 @@ async def test_reads_slowly():
             came = await app.hear()
         assert came.endswith(DONE + b"\r\n" + LAST)
         assert b'"error"' not in came
+
+
+@pytest.mark.row(60)
+async def test_never_reads():
+    """When the call's time is over nobody knows whether the model would have been done: that is not held against it."""
+    told = {'guardproxy_attempts_total{kind="ignored",model="llama"}': 1}
+    async with Trial({"timeouts": {"stall": 9, "total": 1}}) as trial:
+        big = piece("x" * 100_000)
+
+        async def play(peer):
+            await peer.send(STREAM)
+            with contextlib.suppress(RuntimeError, ConnectionError):  # hung up on in the end
+                for _ in range(2000):
+                    await peer.send(chunk(big))
+            return False
+
+        trial.llama.play = play
+        async with trial.accounts("-", llama=1, told=told), App(trial) as app:
+            app.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            app.say(request(asking(stream=True)))
+            await trial.until(lambda: len(trial.llama.calls) == 1)
+            await asyncio.sleep(1.5)
 
 
 @pytest.mark.row(61)

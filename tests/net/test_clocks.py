@@ -120,6 +120,26 @@ async def test_a_stall_is_noticed_before_the_first_token_would_have_been_due(*, 
     assert "timeouts.stall" in fault.message
 
 
+@pytest.mark.parametrize("unread, kind", [(0.0, Kind.FAILURE), (0.4, Kind.IGNORED), (9.0, Kind.IGNORED)])
+async def test_whose_fault_the_end_of_all_time_is(unread, kind):
+    """An upstream that was not read, since its caller did not read, is not to blame that its answer did not end."""
+    loop = asyncio.get_running_loop()
+    over, started = loop.create_future(), loop.time()
+    timeouts = Timeouts(first_token=Seconds(60), stall=Seconds(60), total=Seconds(1))
+    call = Call("id", "POST", "/", "", [], b"", {}, CHAT, stream=True, deadline=started + 1)
+    clocks = Clocks(Ask(call, Target("llama"), [], b"", relay=True, streams=True), timeouts, loop, Rota(loop))
+    clocks.start(over.set_result)
+    clocks.beat(loop.time())
+    if unread:
+        clocks.suspend(waiting=True)
+    if unread < 1.0:
+        await asyncio.sleep(unread)
+        clocks.suspend(waiting=False)
+    fault = await asyncio.wait_for(over, 20)
+    assert (fault.code, fault.kind) == ("upstream_timeout", kind)
+    assert ("reads slowly" in fault.message) is (kind is Kind.IGNORED)
+
+
 async def test_a_deadline_far_away_has_no_timer_until_it_is_near(monkeypatch: pytest.MonkeyPatch):
     """And passes when it is due all the same; clocks that were stopped are looked after no longer."""
     monkeypatch.setattr(clocks_module, "NEAR", 0.1)
