@@ -78,6 +78,7 @@ class Log:
         self._taken = 0  # bytes, ever; only the thread writes it
         self._refused = 0  # lines that did not fit; only the loop writes it
         self._lost = 0  # lines that could not be written; only the thread writes it
+        self._stuck = False  # whether the last batch could not be written; only the thread writes it
         self._confessed = 0
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -127,8 +128,8 @@ class Log:
     def flush(self) -> None:
         """Hand over what has been collected; does not wait until it is written."""
         self._number(self._wall())
-        if self._refused > self._confessed and self._waiting() < self._limit // 2:
-            lines, self._confessed = self._refused - self._confessed, self._refused
+        if self.dropped > self._confessed and not self._stuck and self._waiting() < self._limit // 2:
+            lines, self._confessed = self.dropped - self._confessed, self.dropped
             self.say("warning", "log lines dropped", lines=lines)
         if not self._lines:
             return
@@ -190,8 +191,10 @@ class Log:
             try:
                 while rest:
                     rest = rest[self._put(rest) :]
+                self._stuck = False
             except OSError:  # nobody there any more, or no room on the disk: the next batch may fare better
                 self._lost += bytes(rest).count(b"\n")
+                self._stuck = True
             self._taken += len(batch)
 
     def _put(self, rest: memoryview) -> int:

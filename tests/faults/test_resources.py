@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.faults import jail
 from tests.faults.program import program
 from tests.faults.test_app import App
 from tests.faults.trial import NEVER, Trial, says
@@ -66,23 +70,29 @@ async def test_no_space_for_the_log(tmp_path):
             (port,) = await free_ports(1)
             await run.start("-o", f"listen=127.0.0.1:{port}", "-o", "log.format=json", stdout=full)
             run.app = run.admin = f"127.0.0.1:{port}"
-
-            async def up() -> bool:
-                try:
-                    return (await run.get("/readyz")).status == 200
-                except OSError:
-                    return False
-
+            await serving(run)
             deadline = time.monotonic() + 20
-            while not await up():
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
             for number in range(20):
                 assert (await run.ask(asking(str(number)), NEVER)).status == 200
             while await run.metric("guardproxy_log_lines_dropped_total") < 20:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.1)
             assert await run.stop() == 0
+
+
+async def serving(run):
+    """Wait until it serves, where its log does not say so."""
+
+    async def up() -> bool:
+        try:
+            return bool((await run.get("/readyz")).status == 200)
+        except OSError:
+            return False
+
+    deadline = time.monotonic() + 20
+    while not await up():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def free_ports(count: int) -> list[int]:
@@ -108,18 +118,97 @@ sys.exit(main())
 """
 
 
+HEAVY = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "x",
+        "schema": {"anyOf": [{"type": "object", "properties": {"a": {"type": "array"}}}] * 200},
+    },
+}
+"""An answer to it is judged in a process of its own."""
+
+
 @pytest.mark.row(93)
 async def test_a_root_that_is_read_only(tmp_path):
-    """The program writes no file, so that it needs no place to write."""
+    """Where nothing at all can be written to, it starts, serves, judges, keeps, reloads and drains as anywhere else.
+
+    Every mount is remounted read-only, for this process alone; where a machine allows no namespaces it is watched
+    instead, as in the next test.
+    """
+    if not jail.way():
+        await writes_nothing(tmp_path)
+        return
+    async with program(tmp_path, start=False) as run:
+        await run.start(prelude=(*jail.inside(jail.READ_ONLY), sys.executable, "-m", "guardproxy"))
+        await everything(run)
+        mounts = read_bytes(f"/proc/{run.process.pid}/mountinfo").decode().splitlines()
+        root = [fields for line in mounts if (fields := line.split())[4] == "/"][-1]
+        assert "ro" in root[5].split(",")
+        assert await run.stop() == 0
+
+
+async def everything(run):
+    """What a proxy does in its life."""
+    assert (await run.ask(asking("x"), NEVER)).status == 200
+    assert (await run.ask(asking("x"), NEVER)).fields["cache-status"].startswith("guardproxy; hit")
+    run.llama.play = says(whole(completion('{"a": []}')), then="keep")
+    for wanted in ({"type": "json_object"}, HEAVY):
+        seen = await run.ask(asking("judged", response_format=wanted), NEVER)
+        assert (seen.status, seen.fields["x-guardproxy-json"]) == (200, "valid")
+    for path in ("/guard/state", "/guard/", "/metrics", "/health/llm"):
+        assert (await run.get(path)).status == 200
+    run.signal(signal.SIGHUP)
+    await run.until(lambda: [line for line in run.log() if line["msg"] == "reloaded"])
+
+
+@pytest.mark.row(93)
+async def test_it_writes_no_file(tmp_path):
+    """The program opens nothing to write to, so that it needs no place for it."""
+    await writes_nothing(tmp_path)
+
+
+@pytest.mark.row(93)
+async def test_a_disk_that_fills_up(tmp_path):
+    """The log goes to a real disk without room: calls go on, what is lost is counted, and told when there is room."""
+    if not jail.way():
+        return  # /dev/full says the same to whoever writes: see above
+    (tmp_path / "disk").mkdir()
+    async with program(tmp_path, start=False) as run:
+        (port,) = await free_ports(1)
+        words = ("-o", f"listen=127.0.0.1:{port}", "-o", "log.format=json")
+        prelude = (*jail.inside(jail.FULL), sys.executable, "-m", "guardproxy")
+        await run.start(*words, prelude=prelude, stdout=asyncio.subprocess.DEVNULL)
+        run.app = run.admin = f"127.0.0.1:{port}"
+        await serving(run)
+        disk = f"/proc/{run.process.pid}/root{tmp_path}/disk/log"
+        number = 0
+        while await run.metric("guardproxy_log_lines_dropped_total") < 20:
+            number += 1
+            assert (await run.ask(asking(f"{number} {'x' * 50}"), NEVER)).status == 200
+            assert number < 2000
+        assert size(disk) <= 16 << 10
+        os.truncate(disk, 0)
+        deadline = time.monotonic() + 20
+        while b"log lines dropped" not in read_bytes(disk):
+            assert (await run.ask(asking("there is room"), NEVER)).status == 200
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert await run.stop() == 0
+
+
+def size(path: str) -> int:
+    return Path(path).stat().st_size
+
+
+def read_bytes(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+async def writes_nothing(tmp_path):
     wrote = tmp_path / "wrote"
     prelude = (sys.executable, "-B", "-c", _WATCHED.format(path=str(wrote)))
     async with program(tmp_path, prelude=prelude) as run:
-        assert (await run.ask(asking("x"), NEVER)).status == 200
-        judged = asking(response_format={"type": "json_object"})
-        run.llama.play = says(whole(completion("{}")), then="keep")
-        assert (await run.ask(judged, NEVER)).status == 200
-        run.signal(1)
-        await run.until(lambda: [line for line in run.log() if line["msg"] == "reloaded"])
+        await everything(run)
         assert await run.stop() == 0
     assert wrote.read_text() == ""
 
