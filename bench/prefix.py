@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, final
 from guardproxy.core.jsonschema import InvalidSchema, Validator
 from guardproxy.core.jsonschema import compile as compile_schema
 from guardproxy.core.prefix import Prefix
+from guardproxy.dialects.chat import SPEC as CHAT
+from guardproxy.openai.watch import Reading
 from tests.core.schemas import corpus, pair
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def main() -> None:
     print("\nmicroseconds for an event of 4 characters (median, 99th percentile, mean), and for the longest look")
     for people in (2, 20, 200, 1000):
         costs(people)
+    called(200)
 
 
 def by_hand() -> Iterator[tuple[Validator, Any]]:
@@ -150,6 +153,27 @@ def costs(people: int) -> None:
         f"  {len(text):,} characters: {statistics.median(best):.2f}, {best[len(best) * 99 // 100]:.1f},"
         f" {sum(best) / len(best):.2f}; {best[-1]:.0f}   (schema relaxed in {made * 1e6:.0f})"
     )
+
+
+def called(times: int) -> None:
+    """What events cost in which a tool is given its arguments, the finding of these among them."""
+    validator = compile_schema({"type": "object", "properties": {name: {"type": "string"} for name in ADDRESS}})
+    text = json.dumps(ADDRESS)
+    best: list[float] = []
+    for _ in range(times):
+        spans: list[float] = []
+        reading = Reading(CHAT, None, {"f": validator})
+        for start in range(0, len(text), DELTA):
+            function = {"name": "" if start else "f", "arguments": text[start : start + DELTA]}
+            event = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": function}]}}]}
+            begun = perf_counter()
+            reason = reading(event)
+            spans.append((perf_counter() - begun) * 1e6)
+            assert reason is None
+        best = spans if not best or sum(spans) < sum(best) else best
+    best.sort()
+    print(f"  a tool's arguments: {statistics.median(best):.2f}, {best[len(best) * 99 // 100]:.1f},"
+          f" {sum(best) / len(best):.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":

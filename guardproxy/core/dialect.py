@@ -159,6 +159,14 @@ class Dialect:
         del chunk
         return []
 
+    def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
+        """What an event adds to the calls of tools: to which one, its name where that comes now, and to its arguments.
+
+        A call is named before anything is added to its arguments; one that has none to be told apart by is left out.
+        """
+        del chunk
+        return []
+
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The name and the arguments of every tool call, choice after choice."""
         del doc

@@ -24,7 +24,7 @@ What was measured, with jsonschema-rs 0.60.3, and what follows from it:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, final
 
 import jsonschema_rs as engine
 
@@ -69,7 +69,7 @@ _FORMATS: Final = {draft: {name: _format(name) for name in names.split()} for dr
 class Validator:
     """A JSON Schema that answers are judged by."""
 
-    __slots__ = ("_build", "_others", "_parts", "_registry", "heft", "is_valid", "schema")
+    __slots__ = ("_build", "_others", "_parts", "_registry", "heft", "is_valid", "schema", "twin")
 
     def __init__(
         self,
@@ -87,6 +87,8 @@ class Validator:
             schema, engine.Registry(others, retriever=_refuse) if others else None
         ).is_valid
         """Whether a value satisfies the schema: microseconds, no words; `ValueError` where it is no JSON."""
+        self.twin: Validator | Literal[False] | None = False
+        """What judges values that are still growing (`core.relax`): None: nothing can; False: not made yet."""
         self._build = build
         self._registry: engine.Registry | None = None
         self._parts: dict[str, Callable[[Any], bool]] = {}

@@ -71,7 +71,13 @@ class _GivenUp(Exception):  # noqa: N818 - not an error: most of what is given u
 
 
 def relax(validator: Validator) -> Validator | None:
-    """The judge of wrapped values that are still growing; None: the schema is given up."""
+    """The judge of wrapped values that are still growing; None: the schema is given up.  Made once for each."""
+    if validator.twin is False:
+        validator.twin = _relaxed(validator)
+    return validator.twin or None
+
+
+def _relaxed(validator: Validator) -> Validator | None:
     schema = validator.schema
     if isinstance(schema, bool):
         return None if schema else validator

@@ -127,6 +127,16 @@ class Anthropic(Language):
         text = delta.get("text") if isinstance(delta, dict) and kind_of(delta) == "text_delta" else None
         return [(0, text)] if isinstance(text, str) and text else []
 
+    def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
+        """By the index of the block."""
+        kind = kind_of(chunk)
+        if kind == "content_block_start" and isinstance(block := chunk.get("content_block"), dict):
+            name = block.get("name") if block.get("type") == "tool_use" else None
+            return [(str(chunk.get("index")), name, "")] if isinstance(name, str) else []
+        delta = chunk.get("delta") if kind == "content_block_delta" else None
+        text = delta.get("partial_json") if isinstance(delta, dict) else None
+        return [(str(chunk.get("index")), "", text)] if isinstance(text, str) else []
+
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The tools that are used, and what they are given."""
         return [

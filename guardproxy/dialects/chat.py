@@ -53,6 +53,21 @@ class Chat(Family):
         message = choice.get("message")
         return {**choice, "message": {**(message if isinstance(message, dict) else {}), "content": text}}
 
+    def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
+        """By the choice's index and the call's; engines that give none send calls in one piece."""
+        found: list[tuple[Any, str, str]] = []
+        choices = chunk.get("choices") if type(chunk) is dict else None
+        for choice in choices if type(choices) is list else ():
+            delta = choice.get("delta") if type(choice) is dict else None
+            calls = delta.get("tool_calls") if type(delta) is dict else None
+            for call in calls if type(calls) is list else ():
+                function = call.get("function") if type(call) is dict else None
+                if type(function) is dict and type(at := call.get("index")) is int:
+                    name, text = function.get("name"), function.get("arguments")
+                    which = (index if type(index := choice.get("index")) is int else 0, at)
+                    found.append((which, name if type(name) is str else "", text if type(text) is str else ""))
+        return found
+
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The functions that the model calls."""
         return [

@@ -132,6 +132,17 @@ class Responses(Language):
         index, delta = chunk.get("output_index", 0), chunk.get("delta")
         return [(index, delta)] if isinstance(index, int) and isinstance(delta, str) and delta else []
 
+    def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
+        """By the item's id."""
+        kind = kind_of(chunk)
+        if kind == "response.output_item.added" and isinstance(item := chunk.get("item"), dict):
+            name = item.get("name") if item.get("type") == "function_call" else None
+            return [(str(item.get("id")), name, "")] if isinstance(name, str) else []
+        if kind != "response.function_call_arguments.delta":
+            return []
+        delta = chunk.get("delta")
+        return [(str(chunk.get("item_id")), "", delta)] if isinstance(delta, str) else []
+
     def tools(self, doc: Any) -> list[tuple[str, str]]:
         """The functions that the model calls."""
         return [

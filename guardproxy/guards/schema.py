@@ -149,20 +149,24 @@ class JsonGuard(Guard):
 
     def watch(self, call: Call, target: Target) -> Watcher | None:
         """Read along an answer that is held back, to stop the model as soon as it is wrong."""
-        schema = call.schema
-        if schema is None or not schema.text or type(schema.check) is not Validator or call.dialect is None:
+        schema, dialect, settings = call.schema, call.dialect, self.settings
+        if schema is None or dialect is None or target.upstream in self._unwatched:
             return None
-        if not (self.settings.early_abort and self.settings.strict_schema) or target.upstream in self._unwatched:
+        if not (settings.early_abort and settings.strict_schema):
             return None
-        if call.plain if call.stream else call.dialect.streamed(call.doc) is None:
+        if call.plain if call.stream else not schema.text or dialect.streamed(call.doc) is None:
             return None
-        shelf = self._schemas.shelf
-        first = shelf.prefix(schema.digest, schema.check, strict=not self.settings.repair)
-        if first is None:
+        first, strict = None, not settings.repair
+        if schema.text and type(schema.check) is Validator:
+            first = self._schemas.shelf.prefix(schema.digest, schema.check, strict=strict)
+        tools = {name: check for name, check in schema.tools.items() if type(check) is Validator}
+        if first is None and not tools:
             return None
-        # who has been told to answer with nothing but JSON, or is known to think aloud first, has time for it
-        patient = call.asked_again or not shelf.talkative.isdisjoint((schema.digest, call.upstream))
-        return Reading(call.dialect, first.again(MAX_PROSE if patient else BRIEF_PROSE))
+        if first is not None:
+            # who has been told to answer with nothing but JSON, or is known to think aloud first, has time for it
+            patient = call.asked_again or not self._schemas.shelf.talkative.isdisjoint((schema.digest, call.upstream))
+            first = first.again(MAX_PROSE if patient else BRIEF_PROSE)
+        return Reading(dialect, first, tools, strict=strict)
 
     def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
         """Every choice that says something must say what the schema asks for, and every tool get what it takes."""

@@ -317,6 +317,8 @@ class Replay:
             length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
             self.bodies.append(await reader.readexactly(int(length.partition(b":")[2])))
             for start in range(0, len(self.answer), self._pieces):
+                if writer.is_closing():
+                    break  # the proxy has heard enough
                 writer.write(self.answer[start : start + self._pieces])
                 await asyncio.sleep(self._pause)
             await writer.drain()

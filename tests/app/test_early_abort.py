@@ -158,3 +158,44 @@ async def test_an_engine_is_told_in_its_own_way(make, way, there):
     stand = await make({"upstreams": {"llama": {"structured_output": way}}, "json_guard": json_guard})
     await stand.chat(headers={"X-Guardproxy-Schema": "scent", **NO_STORE})
     assert stand.sims["llama"].memory.requests[0].body[way] == there
+
+
+def calling(*arguments):
+    """The bytes of a stream in which a tool is called several times at once, a piece of each after the other."""
+    begun = [{"index": at, "id": f"c{at}", "type": "function", "function": {"name": "pick", "arguments": ""}}
+             for at in range(len(arguments))]  # fmt: skip
+    deltas: list[dict[str, object]] = [{"role": "assistant", "tool_calls": begun}]
+    for start in range(0, max(map(len, arguments)), 4):
+        deltas += [
+            {"tool_calls": [{"index": at, "function": {"arguments": text[start : start + 4]}}]}
+            for at, text in enumerate(arguments)
+            if text[start:]
+        ]
+    choices: list[dict[str, object]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
+    events = [f"data: {json.dumps({'id': 'c', 'choices': [choice]})}\n\n" for choice in choices]
+    return whole("".join([*events, "data: [DONE]\n\n"]).encode(), kind="text/event-stream")
+
+
+RIGHT = '{"name": "rose", "intensity": 3}'
+
+
+async def test_what_a_tool_is_given_is_read_along(make):
+    """Where the app streams a model is hung up on whose arguments can no longer be right, in whichever call."""
+    asked = {"tools": [TOOL], "stream": True, "headers": NEVER}
+    wrong = '{"intensity": "very much of it, and then some more of it", "name": "rose"}'
+    async with Replay(calling(RIGHT, wrong), pieces=100, pause=0.001) as server:
+        stand = await make({"upstreams": {"llama": {"url": server.url}}, "json_guard": {"max_retries": 1}})
+        answer = await stand.chat(**asked)
+        assert (answer.status, answer.code) == (502, "invalid_model_output")
+        assert "what is given to the tool pick: intensity: expected a whole number" in answer.error["message"]
+        assert await stand.metric('guardproxy_early_aborts_total{model="llama"}') == 2
+    async with Replay(calling(RIGHT, RIGHT), pieces=100) as server:
+        stand = await make({"upstreams": {"llama": {"url": server.url}}})
+        answer = await stand.chat(**asked)
+        assert (answer.status, answer.headers["X-Guardproxy-Json"]) == (200, "valid")
+        told = ["", ""]
+        for event in answer.events[:-1]:
+            for call in event["choices"][0]["delta"].get("tool_calls", ()):
+                told[call["index"]] += call["function"]["arguments"]
+        assert told == [RIGHT, RIGHT]
