@@ -25,8 +25,8 @@ _TIMES: Final = re.compile(r"(?:[*+]|\{(\d+)(?:,(\d*))?\}(?P<counted>)|\?)[?+]?"
 _LARGE: Final = 65
 """What ``\\p{L}`` and its like are written out to: 400 µs, each time."""
 
-_DASH_BEHIND: Final = re.compile(r"((?<!\\)(?:\\\\)*\\[wWdDsS])-(?!\])")
-_DASH_BEFORE: Final = re.compile(r"(?<![\\\[])-(\\[wWdDsS])")
+_DASH_BEHIND: Final = re.compile(r"((?<!\\)(?:\\\\)*\\(?:[wWdDsS]|[pP]\{[^}]*\}))-(?!\])")
+_DASH_BEFORE: Final = re.compile(r"(?<![\\\[])-(\\[wWdDsSpP])")
 
 
 @final
@@ -76,9 +76,20 @@ def plain(pattern: str) -> str:
 
     Dashes are escaped that stand beside ``\w`` or its like in a class and can be no range there: JavaScript reads
     ``[\w-.]`` so (ECMA 262, annex B), and so do people.  ``[^]`` and ``\0`` are JavaScript's; named groups and ``\Z``
-    come from Python and Java, and mean nothing else to anybody; a brace that counts nothing is one.
+    come from Python and Java, and mean nothing else to anybody; a brace that counts nothing is one.  Two halves of a
+    surrogate pair are the character that they are in JavaScript, and one half in a class is in no text.
     """
+    pattern = _PAIR.sub(_paired, pattern)
+    pattern = _HALF.sub("", pattern)
     return _DASH_BEHIND.sub(r"\1\-", _DASH_BEFORE.sub(r"\-\1", _numbered(_OTHERWISE.sub(_meant, pattern))))
+
+
+_PAIR: Final = re.compile(r"\\u([dD][89abAB]\w\w)\\u([dD][c-fC-F]\w\w)")
+_HALF: Final = re.compile(r"(?<=[^\\])\\u[dD][89a-fA-F]\w\w(?:-\\u[dD][89a-fA-F]\w\w)?(?=[^\[]*\])")
+
+
+def _paired(pair: re.Match[str]) -> str:
+    return rf"\u{{{0x10000 + ((int(pair[1], 16) - 0xD800) << 10) + int(pair[2], 16) - 0xDC00:X}}}"
 
 
 _OTHERWISE: Final = re.compile(

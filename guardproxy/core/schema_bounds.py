@@ -27,8 +27,9 @@ MAX_NESTING: Final = 200
 MAX_PARTS: Final = 50_000
 """Objects in a schema, which make some 4 MB: making one of 10,000 ready takes 0.1 s, once."""
 
-MAX_TURNS: Final = 150_000
-"""Steps to which the patterns of a schema are written out: 0.9 s to make ready, once; published ones have 80,000."""
+MAX_TURNS: Final = 1_000_000
+"""Steps to which the patterns of a schema are written out, at 6 µs each; published ones have up to 350,000. How many of
+them may really be made ready is for the limits on time and memory to say where that is done."""
 
 _PATTERN: Final = 8
 """What every pattern takes to make ready, in such steps."""
