@@ -173,7 +173,7 @@ def _far(config: Config, loop: asyncio.AbstractEventLoop, epoch: float) -> Far |
     access = Access(shared.url, max(LATE, shared.timeout), shared.ca_file)
     seal = Seal(shared.secret, shared.compress_above, config.limits.response_bytes + OVERHEAD)
     store = registry.store(shared.url).build(access)
-    return Far(store, seal, loop, epoch, prefix=shared.prefix, patience=shared.timeout)
+    return Far(store, seal, loop, epoch, prefix=shared.prefix, patience=shared.timeout, streams=shared.stream_wait)
 
 
 def _patience(guards: list[Guard]) -> dict[str, float]:

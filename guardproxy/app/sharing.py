@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guardproxy.app.neighbours import Neighbours
+from guardproxy.core.epochs import ALL
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 def connect(far: Far, house: Callable[[], House], sinks: Sinks, loop: asyncio.AbstractEventLoop) -> Neighbours | None:
     """Connect *far* with the *house* in force; the neighbours, where they talk to each other."""
 
-    def purged(upstream: str | None) -> None:
+    def purged(upstream: str | None, just: bool) -> None:
         now = house()
-        now.rules.flights.close_all()
+        if just:  # what is on its way was asked before
+            now.rules.flights.close_all()
         if now.cache is not None:
-            now.cache.purge(upstream, loop.time())
+            now.cache.purge(upstream, *((loop.time(),) if just else ()))
 
     def changed(well: bool, why: str) -> None:
         if well:
@@ -35,6 +37,8 @@ def connect(far: Far, house: Callable[[], House], sinks: Sinks, loop: asyncio.Ab
             sinks.log.say("warning", "the shared store is away: every proxy for itself", reason=why)
 
     far.purged, far.changed = purged, changed
+    if house().config.shared.cache:
+        far.fields = (ALL, *house().upstreams)
     if not house().config.shared.state:
         return None
     post = far.post

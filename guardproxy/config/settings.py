@@ -155,6 +155,8 @@ class Shared:
     """How the names in the store begin: proxies with another one share nothing."""
     compress_above: Bytes = Bytes(1024)
     """Answers larger than this are compressed."""
+    stream_wait: Seconds = Seconds(30)
+    """Seconds that the caller of a stream waits for the same answer, asked for through another proxy; 0: not at all."""
     cache: bool = True
     """Whether kept answers are shared."""
     state: bool = False

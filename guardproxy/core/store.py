@@ -16,6 +16,10 @@ class Unreachable(Exception):  # noqa: N818 -- a condition of the store, which n
     """The store could not be asked, or would not answer; the message says why."""
 
 
+class Refused(Unreachable):
+    """The store is there, and would not do it: it is full, or may only be read."""
+
+
 @final
 @dataclass(slots=True, frozen=True)
 class Access:
@@ -31,8 +35,8 @@ class Access:
 class Store(Protocol):
     """A store: every method may raise `Unreachable`, and is cancelled where it takes too long."""
 
-    async def get(self, name: str, counts: str, fields: Sequence[str]) -> tuple[bytes | None, list[int]]:
-        """What is kept under *name*, and the counts *fields* in the table *counts*, which are 0 at first."""
+    async def get(self, name: str, table: str, fields: Sequence[str]) -> tuple[bytes | None, Sequence[bytes | None]]:
+        """What is kept under *name*, and the *fields* of *table*."""
 
     async def put(self, name: str, value: bytes, seconds: float) -> None:
         """Keep *value* for so long."""
@@ -58,8 +62,8 @@ class Store(Protocol):
     async def free(self, name: str, token: bytes) -> None:
         """Take it away, if *token* is still there."""
 
-    async def count(self, counts: str, field: str) -> int:
-        """Count one more in the table *counts*; tell how many that makes."""
+    async def mark(self, table: str, field: str, value: bytes) -> None:
+        """Set a *field* of *table*."""
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell all who listen on *channel*."""

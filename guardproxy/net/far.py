@@ -1,12 +1,13 @@
 """The store that several proxies share, as this proxy uses it: it may help, and is never needed.
 
 Here belongs what is asked of the store, when, and how long anybody waits for it: an answer is looked for by whoever
-is about to ask a model, and given to the store in the background; one proxy asks for all by a claim that ends by
-itself; a purge is counted in the store, so that it holds even for proxies that missed the message.  The store itself
-is in `guardproxy.stores`, whether it may be waited for is `core.trust`'s, how values are sealed `core.seal`'s.
+is about to ask a model, and given to the store in the background; one proxy asks for all (`net.claims`); a purge
+leaves a mark in the store, so that it holds even for proxies that missed the message (`core.epochs`).  The store itself
+is in `guardproxy.stores`, how long it is waited for `net.wait`'s, whether it may be at all `core.trust`'s, how values
+are sealed `core.seal`'s.
 
-    name of a value     HMAC(key, purges of everything, purges of its upstream): after a purge it is another name
-    claim               name + ":c", for `LEASE` seconds, renewed while the call is on its way, freed when it is over
+    name of a value     HMAC(key, marks of everything and of its upstream): after a purge it is another name
+    claim               name + ":c"
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from guardproxy.core.epochs import ALL, Epochs, Found
 from guardproxy.core.hearsay import Hearsay
 from guardproxy.core.store import Unreachable
 from guardproxy.core.trust import Trust
+from guardproxy.net.claims import Claims
 from guardproxy.net.post import SAYS, Post
+from guardproxy.net.wait import Wait
 from guardproxy.openai.keeping import pack
 
 if TYPE_CHECKING:
@@ -30,19 +34,16 @@ if TYPE_CHECKING:
     from guardproxy.core.seal import Seal
     from guardproxy.core.store import Store
     from guardproxy.core.values import Call
+    from guardproxy.net.claims import Claim
 
-LEASE = 10.0
-"""Seconds that a claim holds: how long others wait for a proxy that has died."""
 LATE = 1.0
 """Seconds for what nobody waits for: writing, freeing, proving that it is there."""
-POLL = (0.02, 0.1)
-"""Seconds between two looks for what another proxy asks, at first and at the most."""
 BEAT = 0.5
 """Seconds between two looks at what there is to do."""
+SURE = 1.0
+"""Seconds after which a store that was proven, and is late now, may be proven again at once."""
 CROWD = 256
 """Values on their way to the store; where there are more it is too slow, and they are not written."""
-_ALL = "*"
-"""Stands for all upstreams; no upstream is called so."""
 _PURGE = b"purge "
 
 T = TypeVar("T")
@@ -61,11 +62,12 @@ class Far:
         *,
         prefix: str = "guardproxy",
         patience: float = 0.005,
+        streams: float = 30.0,
     ) -> None:
         self.trust = Trust()
         self.counts = dict.fromkeys(("hits", "misses", "failures", "writes", "unwritten"), 0)
-        self.purged: Callable[[str | None], object] = lambda _upstream: None
-        """Called when another proxy has had an upstream's answers dropped, or (None) all."""
+        self.purged: Callable[[str | None, bool], object] = lambda _upstream, _now: None
+        """Called when another proxy has had an upstream's answers dropped, or (None) all: just *now*, or who knows."""
         self.changed: Callable[[bool, str], object] = lambda _well, _why: None
         """Called when the store has gone or come back."""
         self._store = store
@@ -75,13 +77,18 @@ class Far:
         self._patience = patience
         self._prefix = prefix
         self._table, self._channel = f"{prefix}:purges", f"{prefix}:news"
-        self._purges: dict[str, int] = {}
-        self._claims: dict[bytes, tuple[str, bytes]] = {}
+        self._epochs = Epochs(lambda: secrets.token_bytes(8))
         self._own = secrets.token_bytes(8)
+        self._claims = Claims(store, loop, self._own, streams)
         self.post = Post(store, seal, self.trust, Hearsay(self._own.hex()), loop, epoch, prefix)
         """What the proxies say to each other, where they do."""
         self.post.failed = self._failed
         self.talks = False
+        self.fields: tuple[str, ...] = ()
+        """What purges are marked by; nothing, where no answers are shared."""
+        self._marking: set[str] = set()
+        self._doubt = asyncio.Event()
+        self._proven = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -90,38 +97,21 @@ class Far:
     # -- for calls
 
     async def fetch(self, call: Call) -> bytes | None:
-        """What another proxy has kept for *call*; waits where another is asking, if the caller does not want events.
+        """What another proxy has kept for *call*; waits where another is asking.
 
         None: ask yourself.  Then `finish` must follow.
         """
-        if not self.is_well():
+        if not self.trust.well:
             return None
         found = await self._get(call)
-        if found is not None or call.stream or not call.flight:
+        if found is not None or not call.flight or not self.trust.well:
             return found
-        wait, most = POLL
-        claim = (self._name(call) + ":c", self._own + secrets.token_bytes(8))
-        while self.is_well():
-            claimed = await self._timed(self._store.claim(*claim, LEASE))
-            if claimed:
-                self._claims[call.flight] = claim
-                found = None if wait == POLL[0] else await self._get(call)  # it may have come just before
-            if claimed or found is not None or self._loop.time() + wait >= call.deadline:
-                return found
-            await asyncio.sleep(wait)
-            wait = min(wait * 1.5, most)
-            if (found := await self._get(call)) is not None:
-                return found
-        return None
-
-    def is_well(self) -> bool:
-        """Whether anybody waits for it."""
-        return self.trust.well
+        return await self._claims.turn(call, self._name(call), lambda: self._get(call), self._timed)
 
     def finish(self, call: Call, record: Record) -> None:
         """The call is over: give the store what was kept of it, and let the next one ask."""
         kept, record.kept = record.kept, None
-        claim = self._claims.pop(call.flight, None) if self._claims else None
+        claim = self._claims.take(call.flight)
         if not self.trust.well or (kept is None and claim is None):
             return
         if len(self._tasks) >= CROWD:
@@ -139,12 +129,13 @@ class Far:
         return told
 
     async def purge(self, upstream: str | None) -> bool:
-        """Drop what *upstream* answered, or everything, for all proxies; whether that was done."""
-        field = upstream or _ALL
+        """Drop what *upstream* answered, or everything, for all proxies; whether they have been told by now."""
+        field = upstream or ALL
+        mark = self._epochs.purge(field, self._loop.time() + self._epoch)
         try:
             async with asyncio.timeout(LATE):
-                self._purges[field] = await self._store.count(self._table, field)
-                await self._tell(_PURGE + field.encode())
+                await self._store.mark(self._table, field, mark)
+                await self._tell(_PURGE + mark + b" " + field.encode())
         except (Unreachable, TimeoutError) as error:
             self._failed(error)
             return False
@@ -176,71 +167,86 @@ class Far:
     # -- within
 
     def _name(self, call: Call) -> str:
-        upstream = call.targets[0].upstream
-        purges = f"{self._purges.get(_ALL, 0)} {self._purges.get(upstream, 0)}".encode()
-        return f"{self._prefix}:a:{self._seal.name(call.key, purges)}"
+        return f"{self._prefix}:a:{self._seal.name(call.key, self._epochs.name(call.targets[0].upstream))}"
 
     async def _get(self, call: Call) -> bytes | None:
-        upstream, name = call.targets[0].upstream, self._name(call)
-        got = await self._timed(self._store.get(name, self._table, (_ALL, upstream)))
+        fields, name = (ALL, call.targets[0].upstream), self._name(call)
+        got = await self._timed(self._store.get(name, self._table, fields))
         if got is None:
             return None
-        sealed, counted = got
-        for field, count in zip((_ALL, upstream), counted, strict=True):
-            if count != self._purges.get(field, 0):
-                self._dropped(field, count)
-                sealed = None
-        found = None if sealed is None else self._seal.open(name, sealed)
+        sealed, marks = got
+        for field, mark in zip(fields, marks, strict=True):
+            self._marked(field, mark)
+        found = None if sealed is None or name != self._name(call) else self._seal.open(name, sealed)
         self.counts["misses" if found is None else "hits"] += 1
         return found
+
+    def _marked(self, field: str, mark: bytes | None) -> None:
+        """The store says since when what is kept may be shown."""
+        found = self._epochs.find(field, mark)
+        if found is Found.PURGED or found is Found.ADOPTED:
+            self.purged(None if field == ALL else field, found is Found.PURGED)
+        elif found is Found.BEHIND and field not in self._marking:
+            self._marking.add(field)
+            self._start(self._mark(field))
+
+    async def _mark(self, field: str) -> None:
+        await self._quietly(self._store.mark(self._table, field, self._epochs.mark(field)))
+        self._marking.discard(field)
+
+    async def _quietly(self, asked: Awaitable[object]) -> bool:
+        """Whether that was done; nobody waits for it."""
+        with contextlib.suppress(Unreachable, TimeoutError):
+            async with asyncio.timeout(LATE):
+                await asked
+                return True
+        return False
 
     async def _timed(self, asked: Awaitable[T]) -> T | None:
         """The answer, if it comes while a caller can wait for it; else nobody waits again until it is proven."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with Wait(self._loop, self._patience):
                 return await asked
         except Exception as error:  # noqa: BLE001 -- whatever a library raises, the call that waits goes on without it
             self._failed(error)
             return None
 
-    async def _finish(self, name: str, kept: tuple[Any, float, float] | None, claim: tuple[str, bytes] | None) -> None:
-        try:
-            async with asyncio.timeout(LATE):
-                if kept is not None:
-                    value, stored, expires = kept
-                    sealed = self._seal.close(name, pack(value, stored + self._epoch, expires + self._epoch))
-                    await self._store.put(name, sealed, expires - self._loop.time())
-                    self.counts["writes"] += 1
-        except (Unreachable, TimeoutError):
-            self.counts["unwritten"] += 1  # it may be full, and still be read
+    async def _finish(self, name: str, kept: tuple[Any, float, float] | None, claim: Claim | None) -> None:
+        if kept is not None:
+            value, stored, expires = kept
+            sealed = self._seal.close(name, pack(value, stored + self._epoch, expires + self._epoch))
+            written = await self._quietly(self._store.put(name, sealed, expires - self._loop.time()))
+            self.counts["writes" if written else "unwritten"] += 1  # it may be full, and still be read
         if claim is not None:
-            with contextlib.suppress(Unreachable, TimeoutError):
-                async with asyncio.timeout(LATE):
-                    await self._store.free(*claim)
+            await self._quietly(self._store.free(*claim))
 
     async def _keep(self) -> None:
         """Renew claims; prove the store while it is not trusted."""
         while True:
-            now = self._loop.time()
-            if not self.trust.well and now >= self.trust.until:
+            now, doubted = self._loop.time(), self._doubt.is_set()
+            self._doubt.clear()
+            if not self.trust.well and (now >= self.trust.until or (doubted and now - self._proven >= SURE)):
                 await self._prove()
             elif self._claims and self.trust.well:
-                for claim in list(self._claims.values()):
-                    with contextlib.suppress(Exception):  # the claim ends by itself
-                        async with asyncio.timeout(LATE):
-                            await self._store.renew(*claim, LEASE)
-            await asyncio.sleep(BEAT)
+                await self._claims.renew(self._quietly)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._doubt.wait()
 
     async def _prove(self) -> None:
         """It is there, and it answers in time: a connection may be new, an answer over it may not be late."""
         try:
             async with asyncio.timeout(LATE):
                 await self._store.ping()
-            async with asyncio.timeout(self._patience):
+                marks = (await self._store.get(self._table + ":0", self._table, self.fields))[1] if self.fields else ()
+            async with Wait(self._loop, self._patience):
                 await self._store.ping()
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
             self._failed(error)
             return
+        for field, mark in zip(self.fields, marks, strict=True):
+            self._marked(field, mark)
+        self._proven = self._loop.time()
         if self.trust.proven():
             self.post.soon()
             self.changed(True, "")
@@ -258,15 +264,10 @@ class Far:
             return
         said = opened[8:]
         if said.startswith(_PURGE):
-            field = said.removeprefix(_PURGE).decode("utf-8", "replace")
-            self._dropped(field, self._purges.get(field, 0) + 1)
+            mark, _, field = said.removeprefix(_PURGE).partition(b" ")
+            self._marked(field.decode("utf-8", "replace"), mark)
         elif said.startswith(SAYS) and self.talks:
             self.post.take(said.removeprefix(SAYS))
-
-    def _dropped(self, field: str, count: int) -> None:
-        """Another proxy has had something dropped."""
-        self._purges[field] = count
-        self.purged(None if field == _ALL else field)
 
     async def _tell(self, message: bytes) -> None:
         await self._store.publish(self._channel, self._seal.close(self._channel, self._own + message))
@@ -275,6 +276,7 @@ class Far:
         self.counts["failures"] += 1
         why = str(error) or f"no answer within {self._patience:g} s"
         if self.trust.failed(why, self._loop.time()):
+            self._doubt.set()
             self.changed(False, why)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

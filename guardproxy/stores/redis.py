@@ -1,7 +1,8 @@
 """Redis and Valkey as the shared store: ``redis://``, ``rediss://`` (TLS), ``unix://``, and clusters of them.
 
 Here belongs the wording of each wish in the commands of Redis.  A cluster is ``redis+cluster://HOST:PORT`` or
-``rediss+cluster://…``, any of its nodes; ``valkey`` may stand for ``redis`` everywhere.
+``rediss+cluster://…``, any of its nodes; ``valkey`` may stand for ``redis`` everywhere.  How many wishes share few
+connections is `_Line`'s.
 
 Source: https://redis.io/docs/latest/commands/
 """
@@ -17,7 +18,7 @@ from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from guardproxy.core.store import StoreSpec, Unreachable
+from guardproxy.core.store import Refused, StoreSpec, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +35,72 @@ return false
 """
 _CLOCK = "local time = redis.call('time') return time[1] .. '.' .. string.format('%06d', time[2])"
 _AWAY = (exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError)
+_MANY, _SOME = 128, 16
+"""Commands that go together at the most, to one server and to the nodes of a cluster."""
+_LINES = 2
+"""Batches on their way at once, for reading and for writing each: a large answer does not hold up the next."""
+
+
+@final
+class _Line:
+    """Commands on their way to one server: what is asked while others are on theirs goes together with the next.
+
+    So a burst of calls takes a connection that is there, and not one for each; and who waits no longer does not tear
+    down what the others wait for.
+    """
+
+    def __init__(self, client: Any, timeout: float, *, spread: bool) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._spread = spread
+        self._many = _SOME if spread else _MANY
+        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._runs: set[asyncio.Task[None]] = set()
+
+    def ask(self, *command: Any) -> asyncio.Future[Any]:
+        """The answer to *command*."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, future))
+        if len(self._runs) < _LINES:
+            run = asyncio.ensure_future(self._run())
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
+        return future
+
+    async def close(self) -> None:
+        """Answer nobody any more."""
+        for run in (runs := list(self._runs)):
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._many], self._waiting[self._many :]
+            answers: Sequence[Any]
+            try:
+                async with asyncio.timeout(self._timeout):
+                    answers = await self._answers([command for command, _ in batch])
+            except asyncio.CancelledError:
+                answers = [Unreachable("the store is closed")] * len(batch)
+            except Exception as error:  # noqa: BLE001 -- whatever a library raises, those who wait must be told
+                answers = [error] * len(batch)
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue  # he waits no longer
+                if isinstance(answer, Exception):
+                    future.set_exception(_unreachable(answer))
+                else:
+                    future.set_result(answer)
+
+    async def _answers(self, commands: list[tuple[Any, ...]]) -> Sequence[Any]:
+        if self._spread or len(commands) == 1:
+            asked = (self._client.execute_command(*command) for command in commands)
+            return await asyncio.gather(*asked, return_exceptions=True)
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
 
 @final
@@ -50,55 +117,54 @@ class RedisStore:
             url, socket_connect_timeout=access.timeout, retry=Retry(NoBackoff(), 0), decode_responses=False, **tls
         )
         self._spread = kind is RedisCluster
-        self._more: dict[str, Any] = {"socket_connect_timeout": access.timeout, **tls}
+        self._ask = _Line(self._client, access.timeout, spread=self._spread)
+        """For what is waited for."""
+        self._tell = _Line(self._client, access.timeout, spread=self._spread)
+        """For what is written: large, and in no hurry."""
 
-    async def get(self, name: str, counts: str, fields: Sequence[str]) -> tuple[bytes | None, list[int]]:
+    async def get(self, name: str, table: str, fields: Sequence[str]) -> tuple[bytes | None, Sequence[bytes | None]]:
         """``GET`` and ``HMGET``, on their way together."""
-        if self._spread:
-            found, counted = await _asked(asyncio.gather(self._client.get(name), self._client.hmget(counts, fields)))
-        else:
-            pipeline = self._client.pipeline(transaction=False)
-            found, counted = await _asked(pipeline.get(name).hmget(counts, fields).execute())
-        return found, [int(count) if count and count.isdigit() else 0 for count in counted]
+        found, marks = await asyncio.gather(self._ask.ask("GET", name), self._ask.ask("HMGET", table, *fields))
+        return found, marks
 
     async def put(self, name: str, value: bytes, seconds: float) -> None:
         """``SET PX``."""
-        await _asked(self._client.set(name, value, px=max(1, int(seconds * 1000))))
+        await self._tell.ask("SET", name, value, "PX", _milliseconds(seconds))
 
     async def read(self, names: Sequence[str]) -> Sequence[bytes | None]:
         """``MGET``, or each from its own node."""
-        ask = self._client.mget_nonatomic if self._spread else self._client.mget
-        found: Sequence[bytes | None] = await _asked(ask(names))
-        return found
+        if self._spread:
+            return list(await asyncio.gather(*(self._ask.ask("GET", name) for name in names)))
+        return list(await self._ask.ask("MGET", *names))
 
     async def outdo(self, name: str, stamp: bytes, value: bytes, seconds: float) -> bytes | None:
         """``SET PX``, where what is there does not begin with something greater."""
-        there = await _asked(self._client.eval(_OUTDO, 1, name, stamp, value, max(1, int(seconds * 1000))))
+        there = await self._tell.ask("EVAL", _OUTDO, 1, name, stamp, value, _milliseconds(seconds))
         return there if isinstance(there, bytes) else None
 
     async def clock(self, name: str) -> float:
         """``TIME``, of the node that a script on *name* runs on."""
-        return float(await _asked(self._client.eval(_CLOCK, 1, name)))
+        return float(await self._ask.ask("EVAL", _CLOCK, 1, name))
 
     async def claim(self, name: str, token: bytes, seconds: float) -> bool:
         """``SET NX PX``."""
-        return bool(await _asked(self._client.set(name, token, px=max(1, int(seconds * 1000)), nx=True)))
+        return bool(await self._ask.ask("SET", name, token, "PX", _milliseconds(seconds), "NX"))
 
     async def renew(self, name: str, token: bytes, seconds: float) -> bool:
         """``PEXPIRE``, if it is still ours."""
-        return bool(await _asked(self._client.eval(_RENEW, 1, name, token, max(1, int(seconds * 1000)))))
+        return bool(await self._tell.ask("EVAL", _RENEW, 1, name, token, _milliseconds(seconds)))
 
     async def free(self, name: str, token: bytes) -> None:
         """``DEL``, if it is still ours."""
-        await _asked(self._client.eval(_FREE, 1, name, token))
+        await self._tell.ask("EVAL", _FREE, 1, name, token)
 
-    async def count(self, counts: str, field: str) -> int:
-        """``HINCRBY``."""
-        return int(await _asked(self._client.hincrby(counts, field, 1)))
+    async def mark(self, table: str, field: str, value: bytes) -> None:
+        """``HSET``."""
+        await self._tell.ask("HSET", table, field, value)
 
     async def publish(self, channel: str, message: bytes) -> None:
         """``PUBLISH``, which a cluster carries to all of its nodes."""
-        await _asked(self._client.execute_command("PUBLISH", channel, message))
+        await self._tell.ask("PUBLISH", channel, message)
 
     async def listen(self, channel: str, ready: Callable[[], None], heard: Callable[[bytes], None]) -> None:
         """``SUBSCRIBE`` on a connection of its own, to any node."""
@@ -131,11 +197,13 @@ class RedisStore:
                 await client.aclose()
 
     async def ping(self) -> None:
-        """``PING``."""
-        await _asked(self._client.ping())
+        """``PING``, over the line that callers wait for."""
+        await self._ask.ask("PING")
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._ask.close()
+        await self._tell.close()
         await _asked(self._client.aclose())
 
 
@@ -144,7 +212,18 @@ async def _asked(what: Awaitable[Any]) -> Any:
     try:
         return await what
     except _AWAY as error:
-        raise Unreachable(f"{type(error).__name__}: {error}"[:300]) from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> Unreachable:
+    if isinstance(error, Unreachable):
+        return error
+    kind = Refused if isinstance(error, exceptions.ResponseError) else Unreachable
+    return kind(f"{type(error).__name__}: {error}"[:300])
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
 
 
 _FAMILY = ("redis", "rediss", "valkey", "valkeys")

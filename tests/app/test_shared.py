@@ -16,7 +16,11 @@ STORED = "guardproxy; fwd=miss; stored"
 
 def sharing(redis, **more):
     """Settings of a proxy that uses *redis*; times are long, for the machine may be loaded."""
-    return {"shared": {"url": redis.url, "secret": SECRET, "timeout": 2, **more}, "retry": {"attempts": 0}}
+    return {
+        "shared": {"url": redis.url, "secret": SECRET, "timeout": 2, **more},
+        "retry": {"attempts": 0},
+        "timeouts": {"connect": 10, "first_token": 30, "stall": 30, "total": 60},
+    }
 
 
 @pytest.fixture
@@ -89,6 +93,63 @@ async def test_one_question_for_all_of_them(pair):
     assert one.asked("llama") == 1
 
 
+async def test_one_question_for_all_of_them_streamed(pair):
+    """Callers of streams wait as well: those of the other proxy are told the same events when they have all come."""
+    one, other = pair
+    one.sims["llama"].faults = "latency=0.5"
+    answers = await asyncio.gather(*(stand.chat(stream=True) for stand in (one, other) for _ in range(5)))
+    assert {answer.body for answer in answers} == {answers[0].body}
+    assert answers[0].events[-1] == "[DONE]"
+    assert one.asked("llama") == 1
+    shown = sorted(status(answer).partition(";")[2].split(";")[0].strip() for answer in answers)
+    assert shown.count("fwd=miss") == 9
+    assert shown.count("hit") == 1  # the one that waited for the other proxy; the others wait for these two
+
+
+async def test_a_stream_that_takes_too_long(make, redis):
+    """After `shared.stream_wait` seconds its caller asks for himself."""
+    one = await make(sharing(redis, stream_wait=0.2))
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    other = await make({**sharing(redis, stream_wait=0.2), "upstreams": where})
+    await well(one)
+    await well(other)
+    await one.sims["llama"].idle()
+    one.sims["llama"].memory.forget()
+    one.sims["llama"].faults = "latency=1.5"
+    first = asyncio.ensure_future(one.chat(stream=True))
+    await one.until(lambda: one.asked("llama") == 1)
+    second = await other.chat(stream=True)
+    assert second.said == (await first).said
+    assert one.asked("llama") == 2
+
+
+async def test_a_stream_that_breaks_off_at_another_proxy(pair):
+    """Whoever has waited asks; he has seen nothing of it."""
+    one, other = pair
+    one.sims["llama"].faults = "latency=0.3,cut=2,times=1"
+    first = asyncio.ensure_future(one.chat(stream=True))
+    await one.until(lambda: one.asked("llama") == 1)
+    second = await other.chat(stream=True)
+    assert (second.status, second.events[-1]) == (200, "[DONE]")
+    await first
+    assert one.asked("llama") == 2
+
+
+async def test_whoever_waits_may_leave(pair):
+    """The caller of a stream hangs up while another proxy asks: that goes on, and nothing is left behind."""
+    one, other = pair
+    one.sims["llama"].faults = "latency=0.6"
+    first = asyncio.ensure_future(one.chat(stream=True))
+    await one.until(lambda: one.asked("llama") == 1)
+    second = asyncio.ensure_future(other.chat(stream=True))
+    await other.until(lambda: other.proxy.desk.in_flight == 1)
+    second.cancel()
+    await other.until(lambda: other.proxy.desk.in_flight == 0)
+    assert (await first).events[-1] == "[DONE]"
+    assert one.asked("llama") == 1
+    assert len(other.proxy.house.rules.flights) == 0
+
+
 async def test_a_failed_question_is_asked_by_the_next(pair):
     """The proxy that asked got an error: it frees its claim at once, and the other tries."""
     one, other = pair
@@ -136,12 +197,86 @@ async def test_a_purge_that_was_not_heard(pair):
             task.cancel()
     await one.chat()
     await written(one)
+    before = far._epochs.mark("*")
     await one.ask("DELETE", "/guard/cache", admin=True)
-    assert far._purges == {}
+    assert far._epochs.mark("*") == before
     assert status(await other.chat()) == "guardproxy; fwd=miss"  # it was asked before this proxy knew
-    assert far._purges == {"*": 1}
+    assert far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*") > before
     await asyncio.sleep(0.01)
     assert status(await other.chat()) == STORED
+
+
+async def test_a_store_that_has_lost_its_memory(pair, redis, make):
+    """That is no purge: nobody drops what he has; and what was purged before stays so."""
+    one, other = pair
+    await one.chat("old")
+    await written(one)
+    await one.ask("DELETE", "/guard/cache", admin=True)
+    await one.until(lambda: other.proxy.house.far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*"))
+    await asyncio.sleep(0.01)
+    await one.chat("new")
+    await written(one, 2)
+    async with redis.client() as client:
+        kept = {name: await client.get(name) for name in await client.keys("guardproxy:a:*")}
+        assert len(kept) == 2
+        await client.flushall()
+        for name, value in kept.items():  # the marks alone are lost, as a store may choose to
+            await client.set(name, value, px=60_000)
+    assert status(await one.chat("x")) == STORED
+    assert status(await one.chat("new")).startswith("guardproxy; hit")
+    assert status(await other.chat("new")).endswith("detail=shared")
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    late = await make({**sharing(redis), "upstreams": where})
+    await well(late)
+    assert status(await late.chat("new")).endswith("detail=shared")
+    assert status(await late.chat("old")) == STORED
+    assert status(await other.chat("old")).startswith("guardproxy; hit")
+
+
+async def test_a_newcomer_after_a_purge(pair, redis, make):
+    """It has read the marks before anybody asks it: its first answer is kept."""
+    one, _ = pair
+    await one.ask("DELETE", "/guard/cache", admin=True)
+    where = {name: {"url": sim.url} for name, sim in one.sims.items()}
+    late = await make({**sharing(redis), "upstreams": where})
+    await well(late)
+    assert status(await late.chat()) == STORED
+
+
+async def test_a_purge_while_the_store_is_away(pair, redis):
+    """It holds here at once, and everywhere when the store is back."""
+    one, other = pair
+    await one.chat()
+    await written(one)
+    assert status(await other.chat()).endswith("detail=shared")
+    redis.pause()
+    answer = await one.ask("DELETE", "/guard/cache", admin=True)
+    assert answer.json() == {"dropped": 1, "everywhere": False}
+    redis.go_on()
+    await well(one)
+    await one.until(lambda: other.proxy.house.far.trust.well, 30)
+
+    async def heard():
+        await one.chat(str(time.monotonic()))  # whoever asks the store sees that it is behind
+        await other.chat(str(time.monotonic()))
+        return other.proxy.house.far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*")
+
+    await one.until_that(heard)
+    assert "hit" not in status(await other.chat())
+
+
+async def test_a_burst_is_no_sign_of_a_slow_store(make, redis):
+    """A hundred different calls at once take the connections that there are, within the time of one."""
+    stand = await make(sharing(redis))
+    await well(stand)
+    far = stand.proxy.house.far
+    for burst in range(3):
+        answers = await asyncio.gather(*(stand.chat(f"{burst} {number}") for number in range(100)))
+        assert {status(answer) for answer in answers} == {STORED}
+    await written(stand, 300)
+    async with redis.client() as client:
+        assert len(await client.client_list()) <= 8
+    assert far.counts["unwritten"] == 0
 
 
 async def test_nobody_can_forge_an_answer(pair, redis):
@@ -223,10 +358,11 @@ async def test_the_store_is_full(make, needs):
         await written(stand)
         async with redis.client() as client:
             await client.config_set("maxmemory", "1kb")
-        assert status(await stand.chat("late", stream=True)) == "guardproxy; fwd=miss"
         far = stand.proxy.house.far
-        await stand.until(lambda: far.counts["unwritten"] == 1)
-        assert far.trust.well
+        for number, stream in enumerate((True, False)):
+            assert status(await stand.chat("late", stream=stream, seed=number)).startswith("guardproxy; fwd=miss")
+            await stand.until(lambda n=number: far.counts["unwritten"] == n + 1)
+        assert (far.trust.well, far.counts["failures"]) == (True, 0)
         stand.proxy.house.cache.purge()
         await asyncio.sleep(0.005)
         assert status(await stand.chat("early", stream=True)).endswith("detail=shared")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -52,21 +53,51 @@ async def store(request, needs, tmp_path):
 
 async def test_values(store):
     """What is put is found, for as long as it was put."""
-    assert await store.get("a", "counts", ("x", "y")) == (None, [0, 0])
+    assert list(await store.get("a", "table", ("x", "y"))) == [None, [None, None]]
     await store.put("a", b"\x00\xff", 60.0)
-    assert await store.get("a", "counts", ("x",)) == (b"\x00\xff", [0])
+    assert list(await store.get("a", "table", ("x",))) == [b"\x00\xff", [None]]
     await store.put("a", b"short", 0.05)
 
     async def gone():
-        return (await store.get("a", "counts", ("x",)))[0] is None
+        return (await store.get("a", "table", ("x",)))[0] is None
 
     await until(gone)
 
 
-async def test_counts(store):
-    """A count goes up by one for everybody."""
-    assert [await store.count("counts", "x") for _ in range(3)] == [1, 2, 3]
-    assert await store.get("a", "counts", ("y", "x")) == (None, [0, 3])
+async def test_marks(store):
+    """The last one counts, for everybody."""
+    await store.mark("table", "x", b"1")
+    await store.mark("table", "x", b"2")
+    assert list(await store.get("a", "table", ("y", "x"))) == [None, [None, b"2"]]
+
+
+async def test_many_at_once(store):
+    """A crowd takes few connections, and each gets its own answer, mistakes of others aside."""
+    await asyncio.gather(*(store.put(f"n{number}", b"%d" % number, 60.0) for number in range(300)))
+    found = await asyncio.gather(*(store.get(f"n{number}", "table", ("x",)) for number in range(300)))
+    assert [value for value, _ in found] == [b"%d" % number for number in range(300)]
+    claimed = await asyncio.gather(*(store.claim("one", b"%d" % number, 60.0) for number in range(50)))
+    assert claimed.count(True) == 1
+    await store.put("table2", b"no table", 60.0)
+    mixed: Any = await asyncio.gather(
+        store.get("n1", "table", ("x",)), store.get("n1", "table2", ("x",)), store.ping(), return_exceptions=True
+    )
+    assert list(mixed[0]) == [b"1", [None]]
+    assert isinstance(mixed[1], Unreachable)
+    assert mixed[2] is None
+    if not store._spread:
+        assert len(await store._client.client_list()) <= 6
+
+
+async def test_who_waits_no_longer(store):
+    """Does not tear down what others wait for."""
+    await store.put("a", b"1", 60.0)
+    asked = [asyncio.ensure_future(store.get("a", "table", ("x",))) for _ in range(10)]
+    await asyncio.sleep(0)
+    for one in asked[::2]:
+        one.cancel()
+    done = await asyncio.gather(*asked[1::2])
+    assert [value for value, _ in done] == [b"1"] * 5
 
 
 async def test_claims(store):
@@ -132,7 +163,7 @@ async def test_nobody_there(url):
         store.clock("a"),
         store.renew("a", b"", 1.0),
         store.free("a", b""),
-        store.count("a", "b"),
+        store.mark("a", "b", b"c"),
         store.publish("a", b""),
         store.listen("a", lambda: None, lambda _: None),
         store.ping(),
