@@ -132,6 +132,7 @@ CONTRACT: dict[str, object] = {
     "shared.compress_above": 1024,
     "shared.cache": True,
     "shared.state": False,
+    "shared.stream_wait": 30,
     "log.level": "info",
     "log.format": "auto",
     "log.sample": 1.0,
