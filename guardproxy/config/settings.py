@@ -100,7 +100,7 @@ class Limits:
     header_timeout: Seconds = Seconds(10)
     """Seconds in which the header of a request has to come."""
     body_timeout: Seconds = Seconds(60)
-    """Seconds in which the body of a request has to come."""
+    """Seconds in which the body of a request has to come; and that a caller may read nothing of what he is sent."""
     memory: Bytes | None = None
     """Memory the process may take: near it the cache shrinks, then calls are refused; null: the container's limit."""
 

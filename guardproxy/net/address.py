@@ -162,8 +162,11 @@ class Dialer:
         if address.path or self._known:
             self.expires = float("inf")
 
-    async def dial(self, make: Callable[[], P]) -> P:
-        """Connect, with TLS where the url says so; raises `OSError`, or whatever the loop and ssl do."""
+    async def dial(self, make: Callable[[], P], reached: Callable[[], None] = lambda: None) -> P:
+        """Connect, with TLS where the url says so, of which *reached* is told when somebody is there to speak it with.
+
+        Raises `OSError`, or whatever the loop and ssl do.
+        """
         loop = asyncio.get_running_loop()
         if self.address.path:
             return (await loop.create_unix_connection(make, self.address.path))[1]
@@ -171,6 +174,7 @@ class Dialer:
         try:
             if self._tls is None:
                 return (await loop.create_connection(make, sock=sock))[1]
+            reached()
             name = self.address.host.rstrip(".")  # the root's dot is for name servers, no certificate has it
             secured = loop.create_connection(
                 make, sock=sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=GOODBYE

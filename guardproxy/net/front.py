@@ -42,7 +42,7 @@ class ServerLimits:
     header_timeout: float = 10.0
     """Seconds from the first byte of a head, or from connecting, until the head is complete."""
     body_timeout: float = 60.0
-    """Seconds a streamed request body may pause."""
+    """Seconds that a streamed request body may pause, and that a caller who is being sent more may read nothing."""
     keepalive: float = 75.0
     """Seconds a connection may rest between requests."""
     head_bytes: int = 32 * 1024

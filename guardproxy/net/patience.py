@@ -6,14 +6,15 @@ Here belong the phases of a connection, its one timer, and the ways to part.  No
     phase     bytes   head complete   answered        time is up           caller ends
     FRESH     HEAD    BUSY            –               closed               closed
     HEAD      same    BUSY            –               408, LEAVING         closed
-    BUSY      noted   queued          see below       –                    handler cancelled, closed
+    BUSY      noted   queued          see below       reset, no progress   handler cancelled, closed
     STUCK     noted   queued          IDLE or HEAD    closed, no progress  closed
     IDLE      HEAD    BUSY            –               closed               closed
     LEAVING   dropped dropped         –               closed, no progress  closed
 
 After an answer: LEAVING where it was the last one (the caller or the handler wants it so, the server drains, part
 of the body was not read, bytes behind it cannot be trusted); STUCK while the caller does not read what he was
-sent; HEAD where part of the next head is here; else IDLE.  "No progress": as long as a caller reads, he may.
+sent; HEAD where part of the next head is here; else IDLE.  "No progress": as long as a caller reads, he may.  In BUSY
+there is no time but for one who has been sent more than he reads.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,8 @@ LINGER = 5.0
 Closing at once would reset him before he has read why."""
 _SLACK = 0.002
 """Seconds; uvloop counts milliseconds."""
+_ACKED = slice(120, 128)
+"""Where ``tcpi_bytes_acked`` stands in Linux's ``struct tcp_info`` (RFC 4898, since 4.1)."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -59,7 +63,7 @@ FRESH, HEAD, BUSY, STUCK, IDLE, LEAVING = Phase
 class Patient(Seam):
     """A connection that knows how long to wait, and how to part."""
 
-    __slots__ = ("_pending", "_timer", "_until", "deaf", "front", "phase")
+    __slots__ = ("_pending", "_reading", "_timer", "_until", "deaf", "front", "phase")
 
     def __init__(self, manager: Any, front: Front, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, loop, **settings)
@@ -71,6 +75,8 @@ class Patient(Seam):
         self._until = inf
         self._pending = 0
         """Bytes the caller had not read when the timer was set."""
+        self._reading: asyncio.TimerHandle | None = None
+        """Looks whether a caller reads who has been sent more than he has read."""
 
     def refuse_next(self, refused: Refused) -> None:
         """Answer no more than this behind what is queued, and read nothing any more."""
@@ -102,9 +108,27 @@ class Patient(Seam):
 
     def stop_timer(self) -> None:
         """Nothing is waited for any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._reading):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._reading = None
+
+    def pause_writing(self) -> None:
+        """Look from now on whether the caller reads: if not, he holds a connection to a model, and a place there."""
+        super().pause_writing()
+        if self._reading is None and self.transport is not None:
+            self._look(-1)
+
+    def _look(self, before: int) -> None:
+        """End it this instant where he has taken nothing since the last look, when it was this much."""
+        self._reading, transport = None, self.transport
+        if not self.writing_paused or transport is None or transport.is_closing():
+            return
+        taken = _taken(transport)
+        if taken == before:
+            transport.abort()
+        else:
+            self._reading = self.call_at(self.now() + self.front.settings.body_timeout, self._look, taken)
 
     def _tick(self) -> None:
         self._timer = None
@@ -177,3 +201,16 @@ class Patient(Seam):
             self.watch(self.phase, LINGER)
         else:
             transport.abort()
+
+
+def _taken(transport: asyncio.Transport) -> int:
+    """A number that changes while the caller takes what he is sent: what his side has acknowledged, where known.
+
+    What waits here is less telling: a socket holds megabytes, and tells of room when a third of it is free.
+    """
+    sock = transport.get_extra_info("socket")
+    try:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.stop)
+    except (OSError, AttributeError):  # a unix socket, or another system
+        return -transport.get_write_buffer_size()
+    return int.from_bytes(told[_ACKED], sys.byteorder)

@@ -95,9 +95,9 @@ class Seam(RequestHandler):
         """Tell the loop's time."""
         return self._loop.time()
 
-    def call_at(self, when: float, what: Callable[[], None]) -> TimerHandle:
+    def call_at(self, when: float, what: Callable[..., None], *given: object) -> TimerHandle:
         """Have *what* called when it is time."""
-        return self._loop.call_at(when, what)
+        return self._loop.call_at(when, what, *given)
 
     def work_on(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         """Make a task of *work*."""

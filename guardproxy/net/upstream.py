@@ -233,11 +233,17 @@ class Upstream:
         limits = self._limits
         span = asyncio.timeout(limits.connect)
         connection = Connection(self._pool, self._clock(), limits.head_bytes, limits.head_fields)
+        shaking = asyncio.Event()
         try:
             async with span:
-                await self._dialer.dial(lambda: connection)
+                await self._dialer.dial(lambda: connection, shaking.set)
         except Exception as error:  # noqa: BLE001 - loops, ssl and resolvers differ in what they raise; all end here
             connection.drop()
+            if span.expired() and shaking.is_set():
+                what = f"did not end its TLS handshake within {limits.connect:g} s (connect timeout)"
+                fault = self.fault("upstream_unreachable", what, sent=False)
+                fault.again = False  # whoever does not speak TLS will not learn it meanwhile
+                return fault
             if span.expired():
                 what = f"could not be connected to ({self._shown}) within {limits.connect:g} s (connect timeout)"
                 return self.fault("upstream_timeout", what, status=504, sent=False)

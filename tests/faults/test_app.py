@@ -7,8 +7,9 @@ import contextlib
 import json
 import resource
 import socket
+import ssl
 import struct
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -153,6 +154,68 @@ async def test_reads_slowly():
             came = await app.hear()
         assert came.endswith(DONE + b"\r\n" + LAST)
         assert b'"error"' not in came
+
+
+@pytest.mark.row(60)
+@pytest.mark.parametrize("secured", [False, True])
+async def test_reads_nothing(certs, secured):
+    """Who takes nothing of what he is sent is taken for gone: the model is hung up on, and not blamed."""
+    changes: dict[str, Any] = {"limits": {"body_timeout": 0.5}, "timeouts": {"stall": 60, "total": 60}}
+    if secured:
+        changes["tls"] = {"certificate": str(certs / "server.crt"), "key": str(certs / "server.key")}
+    async with Trial(changes) as trial:
+        hung_up = asyncio.Event()
+
+        async def play(peer):
+            await peer.send(STREAM)
+            with contextlib.suppress(ConnectionError):
+                while not peer.writer.is_closing():
+                    await peer.send(chunk(piece("x" * 100_000)))
+            hung_up.set()
+            return False
+
+        trial.llama.play = play
+        async with trial.accounts("-", llama=1, told=GONE):
+            host, _, port = trial.app.rpartition(":")
+            tls = ssl.create_default_context(cafile=certs / "ca.pem") if secured else None
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, limit=1 << 16)
+            writer.write(request(asking(stream=True)))
+            await reader.readexactly(100)
+            async with asyncio.timeout(30):
+                await hung_up.wait()
+            await trial.until(lambda: not trial.proxy.desk.in_flight)
+            writer.transport.abort()
+
+
+@pytest.mark.row(60)
+async def test_reads_a_little_now_and_then():
+    """As long as a caller reads, however slowly, he is served; the clock begins anew each time."""
+    async with Trial({"limits": {"body_timeout": 0.8}, "timeouts": {"stall": 60, "total": 60}}) as trial:
+        big = piece("x" * 100_000)
+
+        async def play(peer):
+            await peer.send(STREAM)
+            for _ in range(100):
+                await peer.send(chunk(big))
+            await peer.send(chunk(*WELL_EVENTS, DONE) + LAST)
+            return True
+
+        trial.llama.play = play
+        async with trial.accounts("S", llama=1, kept=1):
+            host, _, port = trial.app.rpartition(":")
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+                sock.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sock, (host, int(port)))
+                await loop.sock_sendall(sock, request(asking(stream=True)))
+                came = b""
+                for _ in range(8):
+                    await asyncio.sleep(0.4)
+                    came += await loop.sock_recv(sock, 50_000)
+                while more := await loop.sock_recv(sock, 1 << 20):
+                    came += more
+        assert came.endswith(DONE + b"\r\n" + LAST)
 
 
 @pytest.mark.row(60)

@@ -166,9 +166,12 @@ async def test_tls_that_does_not_hold(certs, cert, host, says):
 
 @pytest.mark.row(6)
 async def test_tls_that_stalls(certs):
-    """A handshake that does not go on ends with the time to connect."""
+    """A handshake that does not go on ends with the time to connect, and is not begun again at the same server."""
+
+    reached = []
 
     async def script(peer):
+        reached.append(peer)
         await left(peer)
 
     async with serve(script) as raw:
@@ -176,9 +179,14 @@ async def test_tls_that_stalls(certs):
         async with Trial(
             {**changes, "health": {"timeout": 1}}, urls={"llama": f"https://localhost:{raw.port}"}
         ) as trial:
+            reached.clear()
             async with trial.accounts("F", told=ONE_FAILED):
                 seen = await trial.ask(asking(), NEVER)
-            assert (seen.status, seen.error["code"]) == (504, "upstream_timeout")
+            assert (seen.status, seen.error["code"]) == (502, "upstream_unreachable")
+            assert seen.fields["x-guardproxy-attempts"] == "1"
+            assert len(reached) == 1
+            assert (await trial.ask(asking("elsewhere"))).status == 200
+            assert len(trial.mistral.calls) == 1
 
 
 @pytest.mark.row(18)

@@ -153,7 +153,7 @@ async def test_out_of_our_own_means(reach, number) -> None:
     """Row 93: what this machine has run out of says nothing about the upstream."""
     upstream = reach("http://127.0.0.1:1")
 
-    async def dial(make):
+    async def dial(make, reached):
         raise OSError(number, "out of it")
 
     upstream._dialer = type("Dry", (), {"dial": staticmethod(dial), "expires": 0, "close": lambda self: None})()
