@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Answer, Fault
+from guardproxy.net.head import dated
 from guardproxy.openai.fields import value
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Gather:
     def head(self, status: int, headers: Headers) -> None:
         """Status and header fields have come."""
         self._status = status
-        self._headers = headers
+        self._headers = dated(headers) if status >= 400 else headers
         if self._scan is not None and (not self._streams(headers) or value(headers, b"content-encoding") is not None):
             self._scan = None  # asked for events it answers otherwise
             self._clocks.plain()

@@ -48,6 +48,13 @@ def date() -> bytes:
     return _date(int(time.time()))
 
 
+def dated(headers: Headers) -> Headers:
+    """*headers* as they came just now, with the date that their sender has left out (RFC 9110 § 6.6.1)."""
+    if any(_role(name) == _DATE for name, _ in headers):
+        return headers
+    return [*headers, (b"Date", date()[6:-2])]
+
+
 def compose(status: int, headers: Headers, framing: bytes) -> bytes:
     """Write a head up to and with its blank line; *framing* is the lines that are ours.
 

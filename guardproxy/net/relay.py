@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Answer, Fault, Kind, Relayed
 from guardproxy.net import dress
+from guardproxy.net.head import dated
 from guardproxy.openai.cutting import Cutter
 from guardproxy.openai.envelope import inner_status
 from guardproxy.openai.fields import downward, value
@@ -133,7 +134,7 @@ class Events(Relay):
 
     def head(self, status: int, headers: Headers) -> None:
         """Only a successful stream of events is relayed."""
-        self._status, self._headers = status, headers
+        self._status, self._headers = status, dated(headers) if status >= 400 else headers
         dialect, coded = self._ask.call.dialect, value(headers, b"content-encoding")
         self._whole = status != 200 or coded is not None or dialect is None or not dialect.is_stream(headers)
         if self._whole:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from email.utils import formatdate
 from typing import Any
+
+from tests.app.stand import NEVER, Replay, whole
 
 QUICK: dict[str, Any] = {
     "circuit_breaker": {"minimum_requests": 2, "timeout": 0.2, "success_threshold": 1, "half_open_requests": 1},
@@ -128,3 +132,16 @@ async def test_a_callers_deadline(make):
         assert (answer.status, answer.code) == (504, "upstream_timeout")
         assert "its caller's time was over" in answer.error["message"]
     assert await stand.circuit("llama") == "closed"
+
+
+async def test_a_retry_after_that_is_a_date_needs_no_other(make):
+    """Where a server does not say what time it is, it is ours: the gate is held until the date that it named."""
+    until = formatdate(time.time() + 25, usegmt=True)
+    body = b'{"error":{"message":"slow down","type":"x","param":null,"code":"rate_limit_exceeded"}}'
+    async with Replay(whole(body, f"Retry-After: {until}", status="429 Too Many Requests")) as server:
+        stand = await make({"upstreams": {"llama": {"url": server.url}}, "retry": {"attempts": 0}})
+        answer = await stand.chat("strict", headers=NEVER)
+        assert answer.status == 429
+        assert answer.headers["Retry-After"] == until
+        gate = (await stand.state())["guards"]["throttle"]["llama"]
+        assert 15 < gate["due_in"] <= 30
