@@ -48,6 +48,8 @@ class Record:
     asks_again: int = 0
     aborted: int = 0
     """Answers that were ended early since nothing could become of them."""
+    wasted: list[tuple[str, int]] = field(default_factory=list)
+    """Of each answer that was not accepted the upstream, and the tokens that it had taken."""
     retries: int = 0
     cache: str = ""
     """The value of ``Cache-Status`` behind the cache's name; empty where no cache was asked."""

@@ -1,17 +1,19 @@
 """How a call ends where an upstream gave an answer.
 
-Here belongs the making of a `Reply` of what was answered.  Errors of our own are `refusals`'.
+Here belongs the making of a `Reply` of what was answered, and of whatever came in the end.  The words of errors of our
+own are `refusals`'.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guardproxy.core.values import Reply
+from guardproxy.core.values import Answer, Fault, Reply
+from guardproxy.flow import refusals
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Answer, Call, Record, Relayed
+    from guardproxy.core.values import Call, Outcome, Record, Relayed
 
 
 def accepted(call: Call, answer: Answer, record: Record) -> Reply:
@@ -43,3 +45,12 @@ def sent(outcome: Relayed, record: Record) -> Reply:
     reply = Reply(outcome.status, body or b"", headers, source="upstream", sent=True, events=True, keepable=keepable)
     reply.cut = cut
     return reply
+
+
+def final(call: Call, outcome: Outcome, record: Record) -> Reply:
+    """Pass on what an upstream or the way to it had to say in the end."""
+    if type(outcome) is Answer:
+        return refusals.passed_on(outcome, downward(outcome.headers))
+    if type(outcome) is Fault:
+        return refusals.failed(call, outcome)
+    return sent(outcome, record)

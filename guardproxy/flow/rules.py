@@ -13,6 +13,7 @@ from guardproxy.core.flights import Flights
 from guardproxy.core.guard import Guard
 from guardproxy.core.steps import Ready
 from guardproxy.core.values import Call, Kind, Refusal
+from guardproxy.flow.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ class Rules:
     __slots__ = (
         "_admits", "_ears", "_full", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues",
         "_settles", "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "hedge",
-        "hedged", "lined", "models", "patience", "retry",
+        "hedged", "lined", "models", "patience", "retry", "unread",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +94,7 @@ class Rules:
         """By upstream: seconds after which a stream without a first word is late; who is not here is never late."""
         self._heard: list[News] = []
         """What was said and spread while a call was under way."""
+        self.unread = Unread()
         self.flights = Flights()
         """The calls on their way that others may join."""
         self._admits = tuple((None if g.needed else g.name, g.admit) for g in _speaking(guards, "admit"))
@@ -222,8 +224,10 @@ class Rules:
                 return verdict
         return None
 
-    def watch(self, call: Call, target: Target) -> Watcher | None:
-        """The first who wants to read along."""
+    def watch(self, call: Call, target: Target, now: float = 0.0) -> Watcher | None:
+        """The first who wants to read along, where that can be."""
+        if not (call.stream or self.unread.streams(target.upstream, now)):
+            return None
         for name, speak in self._watches:
             if not (call.skip and name in call.skip) and (watcher := speak(call, target)) is not None:
                 return watcher

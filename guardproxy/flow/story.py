@@ -31,7 +31,7 @@ from guardproxy.flow.rival import Rival, rival
 from guardproxy.flow.settle import settle
 from guardproxy.flow.share import shared
 from guardproxy.flow.terms import remaining
-from guardproxy.openai.fields import downward
+from guardproxy.flow.unread import excused, refuses
 
 if TYPE_CHECKING:
     from guardproxy.core.guard import Watcher
@@ -86,8 +86,8 @@ class _Pursuit:
         self.escalated = False
         self.turned = False
         """Whether the last one asked was to stream though the caller does not want events."""
-        self.unwatched = False
-        """Whether that has been refused, and so nobody reads along any more."""
+        self.unwatched: tuple[str, ...] = ()
+        """Who has refused that, and so is not read along any more."""
         self.wrong = 0
         """Which choice of the last answer that was ended early nothing could become of."""
         self.waited = 0.0
@@ -98,7 +98,7 @@ class _Pursuit:
         target = self.call.targets[0]
         self.record.target = target
         outcome = yield from self._ask(target, None)
-        return self._final(outcome)
+        return replies.final(self.call, outcome, self.record)
 
     def guarded(self) -> Story[Reply]:
         """Ask around until something can be answered."""
@@ -109,10 +109,9 @@ class _Pursuit:
                 if (yield from self._waited()):
                     continue
                 break
-            target, tokens = chosen
             record.retries = self.retries
-            outcome = yield from self._ask(target, tokens)
-            target = record.target or target  # where two were asked, the one that was heard
+            outcome = yield from self._ask(*chosen)
+            target = record.target or chosen[0]  # where two were asked, the one that was heard
             if type(outcome) is Relayed:
                 reply = replies.sent(outcome, self.record)
                 if (left := verdicts.left(self.call, reply, self.now)) is not None:
@@ -122,23 +121,23 @@ class _Pursuit:
                 verdict = yield from self._judged(outcome)
                 if verdict is None or verdict.note is None:
                     return self._accept(outcome, verdict)
-                verdicts.rejected(outcome, verdict, record, self.now)
+                verdicts.rejected(self.call, outcome, verdict, record, self.now)
                 if not (yield from self._ask_again(outcome, verdict, target)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
             if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
-                if self.turned and type(outcome) is Answer and b"stream" in outcome.body:
-                    self.unwatched = True  # it was us who wanted a stream: ask as the caller did
+                if self.turned and refuses(outcome):
+                    self.unwatched += (target.upstream,)  # it was us who wanted a stream: ask as the caller did
                     continue
                 helped = type(outcome) is Fault and not outcome.committed and outcome.status >= 500
-                return (self._rescued() if helped else None) or self._final(outcome)
+                return (self._rescued() if helped else None) or replies.final(self.call, outcome, self.record)
             self.last = outcome
             if not (yield from self._another_try(outcome, target)):
                 break
         return self._rescued() or (
             refusals.nobody_left(self.call, self.places.until, self.now, busy=self.places.busy)
             if self.last is None
-            else self._final(self.last)
+            else replies.final(self.call, self.last, self.record)
         )
 
     def _choose(self) -> tuple[Target, list[Any]] | None:
@@ -184,7 +183,11 @@ class _Pursuit:
         second: Rival | None = None
         try:
             call = self.call
-            watch = self.rules.watch(call, target) if call.whole and not self.unwatched else None
+            watch = (
+                self.rules.watch(call, target, started)
+                if call.whole and target.upstream not in self.unwatched
+                else None
+            )
             ask = self.rules.aim(call, target, watch)
             self.turned = ask.streams and not call.stream
             if call.terms.told or (call.terms is not OURS and record.attempts):
@@ -225,12 +228,15 @@ class _Pursuit:
             self.wrong = 0 if watch is None else watch.at
             return replace(answer, kind=Kind.SUCCESS, doc=verdicts.so_far(call.dialect, answer))
         # what is wrong with an answer is said of whoever gave it
-        return call.dialect.examine(
+        examined = call.dialect.examine(
             call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
         )
+        return excused(examined) if self.turned else examined
 
     def _judged(self, answer: Answer) -> Story[Verdict | None]:
         """What the guards think of *answer*; what is too much work for them here is weighed elsewhere."""
+        if self.unwatched and not answer.hopeless:
+            self.rules.unread.learn(self.record.attempts[-1].upstream, self.unwatched, self.now)
         verdict = verdicts.hopeless(answer, self.wrong) if answer.hopeless else self.rules.judge(self.call, answer)
         if type(verdict) is Weigh:
             self.now = yield verdict
@@ -287,11 +293,3 @@ class _Pursuit:
 
     def _rescued(self) -> Reply | None:
         return self.rules.rescue(self.asked, self.record, self.now)
-
-    def _final(self, outcome: Outcome) -> Reply:
-        """Pass on what an upstream or the way to it had to say."""
-        if type(outcome) is Answer:
-            return refusals.passed_on(outcome, downward(outcome.headers))
-        if type(outcome) is Fault:
-            return refusals.failed(self.call, outcome)
-        return replies.sent(outcome, self.record)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.values import Answer, Verdict, Wrong
+from guardproxy.openai.usage import tokens
 
 if TYPE_CHECKING:
     from guardproxy.core.dialect import Dialect
@@ -21,9 +22,14 @@ def hopeless(answer: Answer, choice: int) -> Verdict:
     return Verdict("invalid", note, wrong=Wrong(note, choice), flawed=True)
 
 
-def rejected(answer: Answer, verdict: Verdict, record: Record, now: float) -> None:
-    """Write down that an answer was not accepted, and why, in words that hold nothing of it."""
-    record.parse_failures.append(record.attempts[-1].upstream)
+def rejected(call: Call, answer: Answer, verdict: Verdict, record: Record, now: float) -> None:
+    """Write down that an answer was not accepted, and why, in words that hold nothing of it, and what it had taken."""
+    upstream = record.attempts[-1].upstream
+    record.parse_failures.append(upstream)
+    spent = 0 if call.dialect is None else tokens(call.dialect.usage(answer.doc))[1]
+    if not spent and answer.scan is not None:
+        spent = answer.scan.events  # whom we hung up on cannot say; engines send a token with each event
+    record.wasted.append((upstream, spent))
     why = "cut at its length" if verdict.cut else "invalid"
     record.note(now, "rejected", "hung up on: nothing could come of it" if answer.hopeless else why)
 

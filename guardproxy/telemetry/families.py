@@ -29,6 +29,7 @@ _BY_MODEL = (
     ("guardproxy_tokens_saved_total", "tokens_saved", "Tokens that answers from the cache had taken"),
     ("guardproxy_health_tokens_total", "check_tokens", "Tokens that health checks took"),
     ("guardproxy_early_aborts_total", "aborted", "Answers ended early, since nothing could become of them"),
+    ("guardproxy_json_wasted_tokens_total", "tokens_wasted", "Tokens of answers that were not accepted"),
     ("guardproxy_retries_total", "retries", "Attempts made again after a fault"),
     ("guardproxy_upstream_auth_failures_total", "keys_refused", "Attempts answered 401 or 403"),
 )

@@ -91,6 +91,9 @@ class Metrics(Collector):
             for attempt in record.attempts:
                 if (model := self._counts.models.get(attempt.upstream)) is not None:
                     model.time(attempt)
+        for name, spent in record.wasted:
+            if (model := self._counts.models.get(name)) is not None:
+                model.tokens_wasted += spent
         last = self._last(record)
         if last is None:
             return

@@ -40,7 +40,7 @@ class Model:
         self.retries = self.aborted = self.keys_refused = self.checks_failed = 0
         self.check_seconds = 0.0
         self.check_tokens = 0
-        self.tokens_in = self.tokens_out = self.tokens_saved = 0
+        self.tokens_in = self.tokens_out = self.tokens_saved = self.tokens_wasted = 0
         self.kinds = [0] * len(PLACE)
         self.asks = Histogram(ASKS)
         self.first = Histogram(FIRST)

@@ -27,6 +27,7 @@ async def test_hung_up_on_early(make, stream):
     assert again.cancelled
     assert "expected" in again.body["messages"][-1]["content"]
     assert await stand.metric('guardproxy_early_aborts_total{model="llama"}') == 2
+    assert await stand.metric('guardproxy_json_wasted_tokens_total{model="llama"}') >= 2  # an event of each, at least
     assert await stand.circuit("llama") == "closed"
 
 

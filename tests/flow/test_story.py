@@ -13,6 +13,7 @@ from guardproxy.core.steps import Ask, Pause, Weigh
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Kind, News, Record, Refusal, Relayed, Reply, Target
 from guardproxy.flow.rules import Retry
+from guardproxy.flow.unread import FORGET
 from guardproxy.guards import breaker, cache, health, schema
 from guardproxy.guards.health import Check
 from guardproxy.openai.events import raw_event
@@ -576,6 +577,37 @@ def test_an_upstream_that_refuses_to_stream_is_asked_plainly():
     assert "stream" not in json.loads(plain.body)
     reply = play_on(telling, (said(2.0), None))
     assert (reply.status, record.json, record.retries, len(record.attempts)) == (200, "valid", 0, 2)
+
+
+def test_a_refusal_to_stream_is_remembered():
+    """The next calls are asked whole at once, until that is forgotten; 501 is one too, and held against nobody."""
+    house = House()
+    guarded = (*GUARDED, ("Cache-Control", "no-store"))
+    for now, status in ((0.0, 400), (FORGET + 10.0, 501)):
+        telling, record = house.begin(headers=guarded, now=now)
+        assert telling.send(None) == ask("llama", has={"stream": True})
+        complains = refused(now + 1.0, status, "Streaming is not supported")
+        complains.kind = Kind.FAILURE if status > 500 else complains.kind
+        plain = telling.send(complains)
+        assert isinstance(plain, Ask)
+        assert not plain.streams
+        play_on(telling, (said(now + 2.0), None))
+        assert [attempt.kind for attempt in record.attempts] == [Kind.IGNORED, Kind.SUCCESS]
+        telling, _ = house.begin(headers=guarded, now=now + 3.0)
+        plain = telling.send(None)
+        assert isinstance(plain, Ask)
+        assert not plain.streams
+        telling.close()
+    assert repr(house.rules.unread) == "<Unread llama>"
+
+
+def test_a_refusal_of_something_else_is_not():
+    """Who does not answer in one piece either has refused something else."""
+    house = House()
+    telling, _ = house.begin(headers=GUARDED)
+    play(telling, (ask("llama"), refused(1.0, 400, "upstream says no")), (ask("llama"), refused(2.0, 400, "no")))
+    telling, _ = house.begin(headers=GUARDED, now=3.0)
+    assert telling.send(None) == ask("llama", has={"stream": True})
 
 
 def test_an_error_of_the_apps_own_is_passed_on_at_once():

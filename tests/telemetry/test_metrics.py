@@ -95,6 +95,18 @@ def test_an_ordinary_miss(book):
     }
 
 
+def test_tokens_of_answers_that_were_not_accepted(book):
+    """They count under whoever gave each answer; an upstream that is no more counts nowhere."""
+    told = record(
+        *(attempt(name, Kind.SUCCESS) for name in ("llama", "mistral", "llama")),
+        parse_failures=["llama", "mistral"],
+        wasted=[("llama", 5), ("mistral", 7), ("llama", 2), ("gone", 9)],
+    )
+    moved = book.moved(told)
+    assert moved["guardproxy_json_wasted_tokens_total llama"] == 7
+    assert moved["guardproxy_json_wasted_tokens_total mistral"] == 7
+
+
 def test_a_stream_is_timed_between_its_events(book):
     """Once for each gap, by their average: a long answer counts for more than a short one."""
     streamed = attempt("llama", Kind.SUCCESS, first=0.1)
