@@ -152,7 +152,9 @@ def build(
         patience=_patience(parts.guards),
     )
     kept = {} if old is None else {n: up for n, up in old.upstreams.items() if n in models and _same(n, config, old)}
-    upstreams = {name: kept.get(name) or _upstream(name, config, loop) for name in models}
+    upstreams = {
+        name: kept[name] if name in kept and kept[name].current else _upstream(name, config, loop) for name in models
+    }
     keeper = next((guard for guard in parts.guards if isinstance(guard, Cache)), None)
     if keeper is not None:
         for name in models.keys() - kept.keys():  # what another server said is not what this one would say

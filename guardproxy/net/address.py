@@ -19,6 +19,8 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, final
 from urllib.parse import urlsplit
 
@@ -116,6 +118,16 @@ def tls_context(ca_file: str | None, client_cert: str | tuple[str, str] | None) 
             reason = explain(error) if isinstance(error, OSError) else "its key is encrypted"
             raise ValueError(f"client_cert {certificate!r} cannot be used: {reason}") from error
     return context
+
+
+def fingerprint(*files: str | None) -> bytes:
+    """What is in *files* now: another one where any of them has been renewed."""
+    digest = sha256()
+    for file in files:
+        with contextlib.suppress(OSError):  # said where it is used
+            read = Path(file).read_bytes() if file else b""
+            digest.update(b"%d:%b" % (len(read), read))
+    return digest.digest()
 
 
 def explain(error: Exception) -> str:

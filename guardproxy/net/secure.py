@@ -23,24 +23,30 @@ class Identity:
     certificate of it.
     """
 
-    __slots__ = ("_certificate", "_key", "context")
+    __slots__ = ("_certificate", "_client_ca", "_key", "context")
 
     def __init__(self, certificate: str, key: str | None, client_ca: str | None) -> None:
         self._certificate = certificate
         self._key = key
+        self._client_ca = client_ca
         self.context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         self.renew()
         if client_ca is not None:
-            _using(client_ca, lambda: context.load_verify_locations(client_ca))
             context.verify_mode = ssl.CERT_REQUIRED
 
     def renew(self) -> None:
-        """Read certificate and key anew: whoever comes from now on is shown what is in the files now."""
+        """Read the files anew: whoever comes from now on is shown what is in them now.
+
+        Callers with a certificate of a CA that is new in `client_ca` are met, too; one that is no longer in it is
+        trusted until the process ends, since a context forgets nothing.
+        """
         # An encrypted key is refused: asking for its password on the terminal would hang the start.
         load = self.context.load_cert_chain
         _using(self._certificate, lambda: load(self._certificate, self._key, password=lambda: ""))
+        if (ca := self._client_ca) is not None:
+            _using(ca, lambda: self.context.load_verify_locations(ca))
 
 
 def identity(certificate: str | None, key: str | None, client_ca: str | None) -> Identity | None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from guardproxy.core.values import Fault, Kind
-from guardproxy.net.address import Dialer, explain, parse, tls_context
+from guardproxy.net.address import Dialer, explain, fingerprint, parse, tls_context
 from guardproxy.net.connection import Connection
 from guardproxy.net.exchange import Exchange, Sink
 from guardproxy.net.pool import Limits, Pool, Wait
@@ -60,8 +60,16 @@ class Upstream:
         self._clock = clock
         self._pool = Pool(self._limits, clock)
         tls = tls_context(ca_file, client_cert) if address.tls else None
+        ours = (client_cert,) if client_cert is None or isinstance(client_cert, str) else client_cert
+        self._files = (ca_file, *ours) if address.tls else ()
+        self._read = fingerprint(*self._files)
         self._dialer = Dialer(address, tls, self._limits.dns_ttl, clock, self._pool.keep_only)
         self._tasks: set[asyncio.Task[Connection | Fault]] = set()
+
+    @property
+    def current(self) -> bool:
+        """Whether its certificates are what is in the files now."""
+        return fingerprint(*self._files) == self._read
 
     @property
     def open(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.trial import NEVER, PROBE, Trial, says
 from tests.faults.wire import CHAT, WELL, WELL_EVENTS, asking, events, read, request, whole
-from tests.net.raw import serve
+from tests.net.raw import certificates, serve
 
 
 def caller(certs, client: str | None = None) -> ssl.SSLContext:
@@ -118,3 +118,97 @@ async def test_a_model_server_that_asks_who_we_are(certs, client, status):
             assert seen.status == status
             assert len(calls) == (status == 200)
         assert all(CHAT.encode() in call for call in calls)
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory, needs):
+    """Certificates of another CA than `certs`."""
+    needs("openssl")
+    return certificates(tmp_path_factory.mktemp("strangers"))
+
+
+@pytest.mark.parametrize("who", ["of another CA", "expired", "none"])
+async def test_callers_who_show_something_else(certs, strangers, who):
+    """Somebody else's certificate, one whose time is over, none: not served, on either port, and nobody is asked."""
+    mine = {"of another CA": strangers / "client.pem", "expired": certs / "old.pem", "none": None}[who]
+    shows = shown(certs, client_ca=str(certs / "ca.pem"))
+    async with Trial({"tls": shows, "admin_tls": shows}) as trial:
+        context = caller(certs)
+        if mine is not None:
+            context.load_cert_chain(mine)
+        for address in (trial.app, trial.admin):
+            try:
+                came = await ask(address, context, request(None, method="GET", path="/guard/state", host="localhost"))
+            except (ssl.SSLError, ConnectionError):
+                came = b""
+            assert came == b""
+        assert read(await ask(trial.app, caller(certs, "client"), request(asking(), NEVER)))[0].status == 200
+        assert len(trial.llama.calls) == 1
+
+
+async def test_a_ca_of_callers_that_is_renewed(certs, strangers, tmp_path):
+    """A CA that a reload finds is trusted from then on: certificates can be changed without an interruption."""
+    authority = tmp_path / "callers.pem"
+    shutil.copy(certs / "ca.pem", authority)
+    context = caller(certs)
+    context.load_cert_chain(strangers / "client.pem")
+    async with Trial({"tls": shown(certs, client_ca=str(authority))}) as trial:
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            read(await ask(trial.app, context, request(asking(), NEVER)))
+        authority.write_text((certs / "ca.pem").read_text() + (strangers / "ca.pem").read_text())
+        assert await trial.proxy.reload() == []
+        assert read(await ask(trial.app, context, request(asking(), NEVER)))[0].status == 200
+
+
+async def test_handshakes_that_hang(certs):
+    """Connections that never begin, or never end, their handshake keep nobody waiting and are closed in time."""
+    async with Trial({"tls": shown(certs), "limits": {"header_timeout": 1}}) as trial:
+        host, _, port = trial.app.rpartition(":")
+        hanging = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
+        for number, (_, writer) in enumerate(hanging):
+            writer.write(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
+        seen, _ = read(await ask(trial.app, caller(certs), request(asking(), NEVER)))
+        assert seen.status == 200
+        async with asyncio.timeout(20):
+            for reader, writer in hanging:
+                with contextlib.suppress(ConnectionError):
+                    while await reader.read(4096):
+                        pass
+                writer.transport.abort()
+        assert trial.proxy.app.connections == 0
+
+
+@pytest.mark.parametrize("what", ["client_cert", "ca_file"])
+async def test_our_own_certificate_is_renewed(certs, strangers, tmp_path, what):
+    """A reload takes what is in the files by then, though the configuration says the same; answers stay kept."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certs / "ca.pem")
+    context.load_cert_chain(certs / "server.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    files = {"client_cert": tmp_path / "mine.pem", "ca_file": tmp_path / "theirs.pem"}
+    right = {"client_cert": certs / "client.pem", "ca_file": certs / "ca.pem"}
+    wrong = {"client_cert": certs / "old.pem", "ca_file": strangers / "ca.pem"}
+    for name, file in files.items():
+        shutil.copy((wrong if name == what else right)[name], file)
+
+    async def script(peer):
+        while await peer.request():
+            await peer.send(whole(WELL))
+
+    async with serve(script, tls=context) as raw:
+        changes = {
+            "upstreams": {"llama": {name: str(file) for name, file in files.items()}},
+            "circuit_breaker": {"enabled": False},
+        }
+        async with Trial(changes, urls={"llama": f"https://localhost:{raw.port}"}) as trial:
+            assert (await trial.ask(asking(), NEVER)).status == 502
+            shutil.copy(right[what], files[what])
+            assert await trial.proxy.reload() == []
+            assert (await trial.ask(asking(), NEVER)).status == 200
+            before = trial.proxy.house.upstreams["llama"]
+            assert await trial.proxy.reload() == []
+            assert trial.proxy.house.upstreams["llama"] is before
+            shutil.copy(wrong[what], files[what])
+            assert await trial.proxy.reload() == []
+            assert trial.proxy.house.upstreams["llama"] is not before
+            assert (await trial.ask(asking(), NEVER)).fields["cache-status"].startswith("guardproxy; hit")
+            assert (await trial.ask(asking("anew"), NEVER)).status == 502
