@@ -162,28 +162,52 @@ class Parts:
     dice: Callable[[], float] = lambda: 0.5
     """A number from 0 up to 1."""
 
-    _opinions: list[Callable[[str, float], bool]] = field(default_factory=list)
+    opinions: Opinions = field(default_factory=lambda: Opinions())  # noqa: PLW0108 -- defined below
+    """What those think of the upstreams that have an opinion."""
 
     def add(self, guard: Guard) -> None:
         """Take *guard* in; its opinion is asked where it has one."""
         self.guards.append(guard)
+        self.opinions.add(guard)
+
+
+@final
+class Opinions:
+    """What the guards of one configuration think of an upstream.
+
+    Only those are in it that have an opinion, so that whoever asks is not: a circle would keep a configuration that
+    has been replaced, and all the answers in its cache, until Python looks for circles, which is seldom.
+    """
+
+    __slots__ = ("_available", "_due", "_guards")
+
+    def __init__(self) -> None:
+        self._guards: list[Guard] = []
+        self._available: list[Callable[[str, float], bool]] = []
+        self._due: list[Callable[[str, float], bool]] = []
+
+    def add(self, guard: Guard) -> None:
+        """Take in what *guard* thinks, if it thinks anything."""
         if type(guard).available is not Guard.available:
-            self._opinions.append(guard.available)
+            self._guards.append(guard)
+            self._available.append(guard.available)
+        if type(guard).due is not Guard.due:
+            self._due.append(guard.due)
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether every guard would let *upstream* be asked."""
-        for has in self._opinions:  # noqa: SIM110 -- on every call, where a generator costs as much as the answers
+        for has in self._available:  # noqa: SIM110 -- on every call, where a generator costs as much as the answers
             if not has(upstream, now):
                 return False
         return True
 
     def why(self, upstream: str, now: float) -> str:
         """The reason of the last guard that would not let *upstream* be asked: the one that can also refuse it."""
-        return next((g.why(upstream, now) for g in reversed(self.guards) if not g.available(upstream, now)), "")
+        return next((g.why(upstream, now) for g in reversed(self._guards) if not g.available(upstream, now)), "")
 
     def due(self, upstream: str, now: float) -> bool:
         """Whether any guard waits for a probe of *upstream*."""
-        return any(guard.due(upstream, now) for guard in self.guards)
+        return any(due(upstream, now) for due in self._due)
 
 
 @final

@@ -281,9 +281,9 @@ def _build(settings: Settings, parts: Parts) -> Modes:
         config.modes,
         parts.models,
         automatic=automatic,
-        available=parts.available,
-        due=parts.due,
-        why=parts.why,
+        available=parts.opinions.available,
+        due=parts.opinions.due,
+        why=parts.opinions.why,
         dice=parts.dice,
         capabilities={name: upstream.capabilities for name, upstream in config.upstreams.items()},
     )

@@ -94,6 +94,7 @@ class Caller(Intake):
             if not outlet.needed:
                 self._call_off(outlet)
         self._relieve()
+        self._serving = EMPTY_PAYLOAD
 
     def eof_received(self) -> None:
         """Take a half-close for the end: nothing could be told to a caller who has left otherwise."""

@@ -156,6 +156,13 @@ class Connection(asyncio.Protocol):
             self.closed = True
             self._transport.abort()
             self._owner.forget(self)
+        self._framing.close()
+
+    def disown(self) -> None:
+        """Drop it before anybody used it, also where the loop will not tell of its end: it holds its transport."""
+        self.drop()
+        if hasattr(self, "_transport"):
+            del self._transport
 
     def pause(self) -> None:
         """Read nothing until `resume`."""

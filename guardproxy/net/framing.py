@@ -98,7 +98,8 @@ class Framing:
 
     def close(self) -> None:
         """Let the parser go, which holds our methods: without the circle nothing has to be collected."""
-        del self._parser
+        if hasattr(self, "_parser"):
+            del self._parser
 
     # -- from the parser
 

@@ -64,6 +64,12 @@ class Intake(Patient):
         elif data and not in_body:
             self._part_of_head(data)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of all bodies: each holds its connection, and that would be a circle."""
+        super().connection_lost(exc)
+        self.incoming = EMPTY_PAYLOAD
+        self.queue.clear()
+
     def refuse_next(self, refused: Refused) -> None:
         """Note when, as for any request."""
         self.arrivals.append(self.now())

@@ -75,6 +75,7 @@ class Prober:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._rounds.clear()  # each holds how it was cancelled, and so this object: a circle
 
     async def check(self, upstream: str) -> Check:
         """Check one model now; whoever asks while a check runs, or within a second after it, gets its result."""

@@ -81,6 +81,7 @@ class Relay:
 
     def _over(self, outcome: Outcome) -> None:
         told, self._told = self._told, None
+        self._listeners = _NOBODY  # they hold their flight, and that holds us: a circle
         if told is not None:
             told(outcome)
 

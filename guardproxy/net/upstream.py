@@ -262,9 +262,13 @@ class Upstream:
             fault.again = not isinstance(error, ssl.SSLError)  # a certificate does not mend itself meanwhile
             return fault
         except asyncio.CancelledError:
-            connection.drop()  # uvloop does not tell a protocol of its end that was made in this very round
+            connection.disown()  # uvloop does not tell a protocol of its end that was made in this very round
+            del span  # holds the task, which holds how it ends, and so this frame: a circle
             raise
-        return connection if connection.alive else self._stillborn()
+        if connection.alive:
+            return connection
+        connection.disown()
+        return self._stillborn()
 
     def _stillborn(self) -> Fault:
         return self.fault("upstream_reset", "closed the connection before it was asked", sent=False)

@@ -37,7 +37,7 @@ class Scan:
         self._reader = Reader()
         self._watch = watch
         self._assembly: Assembly | None = None
-        self._flaw: ValueError | None = None
+        self._flaw = ""
         self.hopeless = ""
         self._choices = choices
         self._counted = 0
@@ -66,8 +66,8 @@ class Scan:
 
     def told(self) -> Any:
         """What it told, put together, if it was made to; raises `ValueError` where an event was no JSON."""
-        if self._flaw is not None:
-            raise self._flaw
+        if self._flaw:
+            raise ValueError(self._flaw)
         return None if self._assembly is None else self._assembly.whole()
 
     def complete(self) -> bool:
@@ -120,7 +120,7 @@ class Scan:
             return loads(payload)
         except ValueError as error:
             self.broken = True
-            self._flaw = self._flaw or error
+            self._flaw = self._flaw or str(error) or "no JSON"  # in words: the frames of an error would hold us
             return None  # a malformed event is relayed as it is; without a finish reason it is no end
 
     def _read(self, doc: Any) -> None:

@@ -107,7 +107,10 @@ class Model:
         if way == 3:
             return wire[:at], "stay"
         if way == 4:
-            return wire[:at] + bytes([dice.randrange(256)]) + wire[at + 1 :], "fin"
+            spoilt = wire[:at] + bytes([dice.randrange(256)]) + wire[at + 1 :]
+            if set(MARK.findall(spoilt)) <= set(MARK.findall(wire)):  # else it would be the mark of another question
+                wire = spoilt
+            return wire, "fin"
         if way == 5:
             return wire[:at] + wire[at + 1 :], "fin"
         if way == 6:

@@ -85,9 +85,9 @@ class House:
             names,
             UPSTREAMS,
             automatic=automatic,
-            available=parts.available,
-            due=parts.due,
-            why=parts.why,
+            available=parts.opinions.available,
+            due=parts.opinions.due,
+            why=parts.opinions.why,
         )
         declared = {"brief": declare("brief", SCHEMA, fallback)}
         self.json = guard_schema.JsonGuard(json_guard or guard_schema.Settings(), declared, epoch=1000.0)
