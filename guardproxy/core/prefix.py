@@ -5,8 +5,8 @@ it is read (`core.unfinished`), the schema it is judged by (`core.relax`), what 
 
 **Sound**: no text is called hopeless of which some continuation is a document that `openai.strict` reads and
 the schema accepts, alone or after a closed ``<think>`` or the opening of a code fence.  Two bounds are the
-exception, and both can be switched off: `MAX_BLANK` characters of white space outside a text, and prose
-without any bracket (`BRIEF_PROSE`, `MAX_PROSE`).  Not sound, on purpose, is what only a repair could still
+exception: `MAX_BLANK` characters of white space outside a text, and `MAX_PROSE` of prose without any bracket,
+for those who are known to come to the document at once.  Not sound, on purpose, is what only a repair could still
 save: a wrong document with a right one behind it.
 
 A look costs about as much as reading and judging what has come, so looks are taken at growing distances:
@@ -32,10 +32,8 @@ GROWTH: Final = 1.15
 """How much longer a long text is at the next look; all looks cost 1.15 / 0.15 = 7.7 times the last at the most."""
 MAX_BLANK: Final = 256
 """Characters of white space in a row, outside a text, that are no longer taken for layout: 60 levels of it are."""
-MAX_PROSE: Final = 8_000
-"""Characters of prose without a bracket after which no document is expected; thinking aloud can be long."""
-BRIEF_PROSE: Final = 320
-"""The same where nobody is known to think aloud: a sentence or two, as models put before what they were asked for."""
+MAX_PROSE: Final = 320
+"""Characters of prose without a bracket: a sentence or two, as models put before what they were asked for."""
 MAX_HEFT: Final = 20
 """How many times as much work as an ordinary schema one may make that is asked again and again (`core.heft`)."""
 MAX_JUDGED: Final = 128 * 1024
@@ -65,20 +63,20 @@ class Prefix:
         "_length",
         "_next",
         "_parts",
-        "_prose",
         "_reason",
         "_relaxed",
         "_start",
         "_state",
         "_strict",
+        "_terse",
         "_validator",
     )
 
-    def __init__(self, validator: Validator, relaxed: Validator, *, strict: bool, prose: int | None) -> None:
+    def __init__(self, validator: Validator, relaxed: Validator, *, strict: bool, terse: bool) -> None:
         self._validator = validator
         self._relaxed = relaxed
         self._strict = strict
-        self._prose = prose
+        self._terse = terse
         self._parts: list[str] = []
         self._length = 0
         self._next = FIRST
@@ -89,21 +87,20 @@ class Prefix:
         self._reason: str | None = None
 
     @classmethod
-    def of(cls, validator: Validator, *, strict: bool = False, prose: int | None = MAX_PROSE) -> Self | None:
+    def of(cls, validator: Validator, *, strict: bool = False) -> Self | None:
         """What watches an answer that has to satisfy *validator*; None: this schema is given up.
 
         With *strict* nothing will be repaired: what stands around the document, or is no JSON, is hopeless at
-        once.  *prose*: characters without a bracket that are still waited for; None: any number.  Made once per
-        schema (it compiles another one, see `core.relax`); `again` makes the next from it at no cost.
+        once.  Made once per schema (it compiles another one, see `core.relax`); `again` makes the next from it at
+        no cost.
         """
         relaxed = relax(validator) if validator.heft <= MAX_HEFT else None
-        return None if relaxed is None else cls(validator, relaxed, strict=strict, prose=prose)
+        return None if relaxed is None else cls(validator, relaxed, strict=strict, terse=True)
 
-    def again(self, prose: int | None = None) -> Self:
-        """The same for another answer, from its beginning; *prose*: waited for so many characters of it."""
-        return type(self)(
-            self._validator, self._relaxed, strict=self._strict, prose=self._prose if prose is None else prose
-        )
+    def again(self, *, terse: bool | None = None) -> Self:
+        """The same for another answer, from its beginning; unless *terse* prose is waited for however long it is."""
+        terse = self._terse if terse is None else terse
+        return type(self)(self._validator, self._relaxed, strict=self._strict, terse=terse)
 
     def __repr__(self) -> str:
         state = ("before the document", "in the document", "in prose", "behind the document", "not judged")[self._state]
@@ -164,7 +161,7 @@ class Prefix:
         if thought >= self._start and text[self._start] not in "{[":
             self._start, self._state, self._end = thought + len(_THOUGHT), _LEAD, Unfinished()
             self._begin(text)
-        elif self._prose is not None and self._length > self._prose and "{" not in text and "[" not in text:
+        elif self._terse and self._length > MAX_PROSE and "{" not in text and "[" not in text:
             self._reason = f"(top): {self._length} characters and no JSON, only {shown(text[self._start :][:40])}"
 
     def _judge(self, text: str) -> None:

@@ -227,17 +227,17 @@ class _Pursuit:
             self.record.aborted += 1
             self.wrong = 0 if watch is None else watch.at
             return replace(answer, kind=Kind.SUCCESS, doc=verdicts.so_far(call.dialect, answer))
-        # what is wrong with an answer is said of whoever gave it
-        examined = call.dialect.examine(
-            call if call.upstream == target.upstream else replace(call, upstream=target.upstream), answer
-        )
+        examined = call.dialect.examine(verdicts.asked_there(call, target), answer)
         return excused(examined) if self.turned else examined
 
     def _judged(self, answer: Answer) -> Story[Verdict | None]:
         """What the guards think of *answer*; what is too much work for them here is weighed elsewhere."""
-        if self.unwatched and not answer.hopeless:
+        if answer.hopeless:
+            return verdicts.hopeless(answer, self.wrong)
+        if self.unwatched:
             self.rules.unread.learn(self.record.attempts[-1].upstream, self.unwatched, self.now)
-        verdict = verdicts.hopeless(answer, self.wrong) if answer.hopeless else self.rules.judge(self.call, answer)
+        target = self.record.target or self.call.targets[0]
+        verdict = self.rules.judge(verdicts.asked_there(self.call, target), answer)
         if type(verdict) is Weigh:
             self.now = yield verdict
             return verdict.then(verdict.answer)

@@ -6,6 +6,7 @@ Whether an answer is asked for again is the story's, how an accepted one leaves 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from guardproxy.core.values import Answer, Verdict, Wrong
@@ -13,7 +14,12 @@ from guardproxy.openai.usage import tokens
 
 if TYPE_CHECKING:
     from guardproxy.core.dialect import Dialect
-    from guardproxy.core.values import Call, Record, Reply
+    from guardproxy.core.values import Call, Record, Reply, Target
+
+
+def asked_there(call: Call, target: Target) -> Call:
+    """The *call* as if *target* had been asked for: what is said of an answer is said of whoever gave it."""
+    return call if call.upstream == target.upstream else replace(call, upstream=target.upstream)
 
 
 def hopeless(answer: Answer, choice: int) -> Verdict:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from guardproxy.core.guard import Guard, Spec
 from guardproxy.core.heft import LIGHT
 from guardproxy.core.jsonschema import Validator
-from guardproxy.core.prefix import BRIEF_PROSE, MAX_PROSE
+from guardproxy.core.prefix import MAX_PROSE
 from guardproxy.core.steps import Ready, Weigh
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Answer, Reply, Schema, Verdict, Wrong
 from guardproxy.openai import weighing
 from guardproxy.openai.fields import JSON
+from guardproxy.openai.habits import Habits
 from guardproxy.openai.judge import FINE, Judged, Question, arguments, judge, texts
 from guardproxy.openai.schemas import Misplaced, Schemas
 from guardproxy.openai.shelf import Order
@@ -108,6 +109,7 @@ class JsonGuard(Guard):
         self.settings = settings
         self._schemas = Schemas(declared)
         self._epoch = epoch
+        self._habits = Habits()
         self._unwatched = unwatched
         """Upstreams whose answers are waited for to their end."""
 
@@ -163,9 +165,9 @@ class JsonGuard(Guard):
         if first is None and not tools:
             return None
         if first is not None:
-            # who has been told to answer with nothing but JSON, or is known to think aloud first, has time for it
-            patient = call.asked_again or not self._schemas.shelf.talkative.isdisjoint((schema.digest, call.upstream))
-            first = first.again(MAX_PROSE if patient else BRIEF_PROSE)
+            # an essay is a mistake only of those who never think aloud; asked again nobody is interrupted for one
+            terse = not call.asked_again and self._habits.terse((target.upstream, schema.digest))
+            first = first.again(terse=terse)
         return Reading(dialect, first, tools, strict=strict)
 
     def judge(self, call: Call, answer: Answer) -> Verdict | Weigh | None:
@@ -200,6 +202,8 @@ class JsonGuard(Guard):
     ) -> Verdict | None:
         """What follows from the *findings* about the texts *asked* about, and then about the arguments *given*."""
         if all(found is FINE or found == FINE for found in findings):
+            if call.schema is not None:
+                self._habits.note((call.upstream, call.schema.digest), at_once=True)
             return _VALID
         dialect, left = call.dialect, iter(findings)
         choices = [None if one is None else next(left) for one in asked]
@@ -214,7 +218,10 @@ class JsonGuard(Guard):
             return None
         if not problems:
             mended = [None if found is None else found.mended for found in choices]
-            self._listen(call, asked, mended)
+            if call.schema is not None:
+                pairs = zip(asked, mended, strict=True)
+                at_once = all(not q or not text or len(q.text) - len(text) <= MAX_PROSE for q, text in pairs)
+                self._habits.note((call.upstream, call.schema.digest), at_once=at_once)
             mended = mended or [None] * len(dialect.texts(answer.doc))
             repaired = dialect.mend(call, answer, mended, [None if one is None else one.mended for one in tools])
             return self._lenient(Verdict("repaired", answer=repaired, flawed=True))
@@ -226,16 +233,6 @@ class JsonGuard(Guard):
             note += f"; and {len(problems) - MOST_PROBLEMS} more like these"
         wrong = _first(choices, tools)
         return self._lenient(Verdict("invalid", note, wrong=wrong, cut=broken and dialect.cut(answer.doc), flawed=True))
-
-    def _listen(self, call: Call, asked: Questions, mended: list[str | None]) -> None:
-        """Note where a document has come after much prose, so that it is waited for the next time.
-
-        Who ends his thoughts with a tag always thinks first; other prose may be the prompt's doing.
-        """
-        talkative = self._schemas.shelf.talkative
-        for question, text in zip(asked, mended, strict=True):
-            if call.schema is not None and question and text and len(question.text) - len(text) > BRIEF_PROSE:
-                talkative.add(call.upstream if "</think>" in question.text else call.schema.digest)
 
     def _lenient(self, verdict: Verdict) -> Verdict:
         """The *verdict*, which is only counted in shadow."""

@@ -85,14 +85,12 @@ E = TypeVar("E", bound=_Entry)
 class Shelf:
     """The last schemas that were used."""
 
-    __slots__ = ("_bytes", "_kept", "_prefixes", "talkative")
+    __slots__ = ("_bytes", "_kept", "_prefixes")
 
     def __init__(self) -> None:
         self._kept: OrderedDict[bytes, tuple[_Entry, int]] = OrderedDict()
         self._bytes = 0
         self._prefixes: OrderedDict[bytes, Prefix | None] = OrderedDict()
-        self.talkative: set[bytes | str] = set()
-        """The schemas to which a document has come after much prose, and the upstreams that think aloud first."""
 
     def __repr__(self) -> str:
         return f"<Shelf of {len(self._kept)} schemas, {self._bytes} bytes>"
@@ -148,7 +146,7 @@ class Shelf:
             return self._prefixes[digest]
         found = self._prefixes[digest] = Prefix.of(validator, strict=strict)
         if len(self._prefixes) > KEPT:
-            self.talkative.discard(self._prefixes.popitem(last=False)[0])
+            self._prefixes.popitem(last=False)
         return found
 
     def _new(self, schema: Any, digest: bytes, text: bytes, order: Order) -> Validator | None:

@@ -181,7 +181,7 @@ def test_prose_without_a_bracket_is_waited_for_only_so_long():
     assert found
     assert MAX_PROSE < len(found[0]) < MAX_PROSE * 1.4
     assert "no JSON" in found[1]
-    survives(watch({"type": "object"}, prose=None), essay * 400)
+    survives(watch({"type": "object"}).again(terse=False), essay * 400)
     survives(watch({"type": "object"}), "See [1]. " + essay * 400)
 
 

@@ -365,40 +365,46 @@ def reads(
     return watcher({"choices": [{"index": 0, "delta": {"content": text}}]})
 
 
-def test_who_talks_is_interrupted_once():
-    """A first answer that is prose is ended after a few sentences; asked again the model may talk before its JSON."""
+def answers(house: House, *texts: str, model: str = "creative") -> None:
+    """Have a model answer."""
+    call = house.admit(Record(0.0), json.dumps({"model": model, **wanted(SCHEMA)}).encode())
+    assert isinstance(call, Call)
+    assert call.dialect is not None
+    for text in texts:
+        answer = call.dialect.examine(call, said(1.0, text))
+        assert isinstance(answer, Answer)
+        assert isinstance(house.json.judge(call, answer), Verdict)
+
+
+DOCUMENT = '{"x": 1}'
+
+
+def test_who_thinks_aloud_is_waited_for():
+    """Of whom nothing has been seen yet may write for pages before his document; it is taken out of them."""
     house = House()
+    assert reads(house, PROSE * 100) is None
+    answers(house, *[PROSE + "</think>" + DOCUMENT] * 5)
+    assert reads(house, PROSE * 100) is None
+
+
+def test_who_never_does_is_interrupted_once():
+    """Who has always come to the document at once and writes an essay has gone astray; asked again he may write."""
+    house = House()
+    answers(house, DOCUMENT, f"```json\n{DOCUMENT}\n```", DOCUMENT)
     assert "only" in str(reads(house, PROSE))
     assert reads(house, PROSE, asked_again=1) is None
-    assert reads(house, "Here it is: " + '{"x": 1}') is None
-
-
-def test_who_thinks_aloud_is_known():
-    """Where a document has come after much prose, the next one is waited for."""
-    house = House()
-    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
-    assert isinstance(call, Call)
-    assert call.dialect is not None
-    answer = call.dialect.examine(call, said(1.0, PROSE + '{"x": 1}'))
-    assert isinstance(answer, Answer)
-    verdict = house.json.judge(call, answer)
-    assert isinstance(verdict, Verdict)
-    assert verdict.label == "repaired"
-    assert reads(house, PROSE) is None
-    assert reads(house, PROSE, schema={"type": "array"}) is not None
-
-
-def test_who_thinks_between_tags_is_known():
-    """A model that ends its thoughts with a tag, whose beginning its template wrote, does so whatever is asked."""
-    house = House()
-    call = house.admit(Record(0.0), json.dumps({"model": "creative", **wanted(SCHEMA)}).encode())
-    assert isinstance(call, Call)
-    assert call.dialect is not None
-    answer = call.dialect.examine(call, said(1.0, PROSE + '</think>{"x": 1}'))
-    assert isinstance(answer, Answer)
-    house.json.judge(call, answer)
+    assert reads(house, "Here it is: " + DOCUMENT) is None
     assert reads(house, PROSE, schema={"type": "array"}) is None
-    assert reads(house, PROSE, schema={"type": "array"}, model="fast") is not None
+    assert reads(house, PROSE, model="fast") is None
+    answers(house, PROSE + DOCUMENT)
+    assert reads(house, PROSE) is None
+
+
+def test_what_is_wrong_is_no_habit():
+    """Answers that hold no document say nothing of how this model begins one."""
+    house = House()
+    answers(house, *[PROSE] * 5, '{"x": "y"}')
+    assert reads(house, PROSE) is None
 
 
 def test_the_model_is_told_of_one_choice_at_a_time():
