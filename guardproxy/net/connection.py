@@ -32,6 +32,8 @@ TOGETHER = 64 * 1024
 """Bytes of body up to which head and body leave in one write."""
 SLICE = 256 * 1024
 """Bytes of a larger body that are handed to the transport at a time."""
+FLOOD = 64 * 1024
+"""Bytes at once that tell of more to come: the loop reads up to two megabytes before it is anybody else's turn."""
 _RESET, _PROTOCOL = "upstream_reset", "upstream_protocol"
 
 
@@ -86,8 +88,8 @@ class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time."""
 
     __slots__ = (
-        "_framing", "_owner", "_party", "_poll", "_rest", "_transport", "born", "closed", "full", "peer", "retired",
-        "since", "touched", "unsent", "used",
+        "_framing", "_owner", "_party", "_paused", "_poll", "_rest", "_transport", "born", "closed", "full", "peer",
+        "retired", "since", "touched", "unsent", "used",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, now: float, max_head: int, max_fields: int) -> None:
@@ -111,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._framing = Framing(max_head, max_fields)
         self._party: Party | None = None
         self._rest: memoryview | None = None
+        self._paused = False
 
     # -- from the pool and the exchange
 
@@ -150,8 +153,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close it at once; nobody is told anything more."""
-        self._party = None
-        self._rest = None
+        self._party = self._rest = None
         if not self.closed:
             self.closed = True
             self._transport.abort()
@@ -166,10 +168,12 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read nothing until `resume`."""
+        self._paused = True
         self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
+        self._paused = False
         self._transport.resume_reading()
 
     def __repr__(self) -> str:
@@ -219,6 +223,9 @@ class Connection(asyncio.Protocol):
             self._end(party, keep=framing.reusable)
         elif what:
             self._break(party, _PROTOCOL, what)
+        elif len(data) >= FLOOD and not self._paused:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._breathe)
 
     def eof_received(self) -> None:  # noqa: D102
         party = self._party
@@ -263,10 +270,14 @@ class Connection(asyncio.Protocol):
         self._rest = rest
         self.unsent = rest is not None
 
+    def _breathe(self) -> None:
+        """Others have had their turn: read on."""
+        if not self._paused and not self.closed:
+            self._transport.resume_reading()
+
     def _end(self, party: Party, *, keep: bool) -> None:
         transport = self._transport
-        self._party = None
-        self._rest = None
+        self._party = self._rest = None
         unsent = self.unsent or transport.get_write_buffer_size()
         party.done(self, keep and not unsent and not transport.is_closing())
 

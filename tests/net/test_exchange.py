@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import struct
 import threading
@@ -332,6 +333,45 @@ async def test_an_early_answer_is_read_before_the_next_write(reach) -> None:
         server.start()
         ear = await ask(reach(f"http://127.0.0.1:{listening.getsockname()[1]}"), body())
         assert (ear.status, ear.body) == (413, b"large")
+
+
+async def test_a_flood_leaves_others_their_turn(reach) -> None:
+    """However fast an answer comes, whatever else is ready is done between its pieces."""
+    size, most = 32 << 20, 0
+    loop = asyncio.get_running_loop()
+
+    class Slow(Ear):
+        """Takes a while for each piece, so that more is always there already."""
+
+        since = 0
+
+        def data(self, chunk: bytes) -> None:
+            nonlocal most
+            hashlib.sha256(chunk).digest()
+            self.since += len(chunk)
+            most = max(most, self.since)
+
+    def tick() -> None:
+        ear.since = 0
+        if "end" not in ear.calls:
+            loop.call_soon(tick)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def flood() -> None:
+            one, _ = listening.accept()
+            with one:
+                one.recv(1 << 16)
+                one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+        server = threading.Thread(target=flood)
+        server.start()
+        ear = Slow()
+        await send(reach(f"http://127.0.0.1:{listening.getsockname()[1]}"), ear)
+        tick()
+        await ear.heard()
+        server.join()
+    assert 0 < most <= 1 << 19
 
 
 async def test_the_upload_stops_with_the_head_of_a_refusal(reach) -> None:
