@@ -107,6 +107,12 @@ class Limiter:
     def __repr__(self) -> str:
         return f"<Limiter {self.taken}/{self.limit:.1f}, {len(self.line)} waiting>"
 
+    def retune(self, settings: Tuning) -> None:
+        """Be set by *settings* from now on; places that are taken stay so, and who waits goes on waiting."""
+        self._settings = settings
+        self.limit = min(max(self.limit, float(settings.floor)), float(settings.ceiling))
+        self.line.most, self.line.patience = settings.queue, settings.queue_seconds
+
     @property
     def told(self) -> tuple[float, int, int]:
         """The limit, the places that are taken, and how many wait here."""

@@ -117,10 +117,12 @@ class Load(Guard):
         self.limiters[upstream].hear(waiting, now)
 
     def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
-        """The limits of upstreams that are still there, where they are sought alike."""
-        if isinstance(old, Load) and old.settings == self.settings:
+        """The limits of upstreams that are still there, who is out and who waits, whatever they are set by now."""
+        if isinstance(old, Load):
             kept = (self.limiters.keys() & old.limiters.keys()) - moved
             self.limiters |= {name: old.limiters[name] for name in kept}
+            for name in kept:
+                self.limiters[name].retune(self.settings)
             told = old._overloaded  # noqa: SLF001 -- its own kind
             self._overloaded = {name: at for name, at in told.items() if name in kept}
 

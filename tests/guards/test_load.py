@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guardproxy.core.limiter import Slot
+from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.load import SPEC, Load, Settings
 
@@ -145,16 +146,21 @@ def test_who_waits_is_served_by_a_tick():
 
 
 def test_inherited():
-    """A reload keeps the limits that were found, unless they are to be found in another way."""
+    """A reload keeps the limits that were found, within what holds now, and those who are out and wait."""
     old = Load(SMALL, ["a", "b"])
     old.hear_signal("a", 5, 0.0)
     new = Load(SMALL, ["a"])
     new.inherit(old)
     assert set(new.limiters) == {"a"}
     assert new.limiters["a"] is old.limiters["a"]
-    other = Load(Settings(enabled=True), ["a"])
+    taken(old, 1.0)
+    other = Load(Settings(enabled=True, floor=3, ceiling=9, queue=7, queue_seconds=Seconds(2)), ["a"])
     other.inherit(old)
-    assert other.limiters["a"].limit == 32
+    limiter = other.limiters["a"]
+    assert (limiter.limit, limiter.taken, limiter.line.most, limiter.line.patience) == (3.0, 1, 7, 2.0)
+    narrow = Load(Settings(enabled=True, floor=1, ceiling=2), ["a"])
+    narrow.inherit(other)
+    assert (limiter.limit, limiter.taken) == (2.0, 1)
     moved = Load(SMALL, ["a", "b"])
     moved.inherit(old, frozenset("a"))
     assert moved.limiters["a"] is not old.limiters["a"]
