@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from guardproxy.core.circuit import Permit, State
+from guardproxy.core.circuit import LEASE, Permit, State
+from guardproxy.core.guard import Parts
 from guardproxy.core.units import Seconds
 from guardproxy.core.values import Answer, Fault, Kind, News, Refusal, Relayed, Target
 from guardproxy.guards.breaker import LEARNT, SPEC, Breaker, Override, Settings, effective
@@ -266,3 +269,99 @@ def test_the_shares_are_shown():
     breaker.hold("a", State.OPEN, 2.0)
     assert breaker.state(99.0)["a"]["due_in"] == 0.0
     assert breaker.state(2.0004)["a"]["due_in"] == 60.0
+
+
+def fails(breaker: Breaker, now: float, upstream: str = "a", **more) -> list[News]:
+    """What is told when an attempt fails."""
+    outcome = Fault(now, "upstream_reset", "y", **more)
+    return list(breaker.observe(Target(upstream), token(breaker, now, upstream), outcome, now))
+
+
+def test_a_retry_after_is_a_floor_where_there_is_one():
+    """An upstream that asks for no time gets no more than its circuit's; a stream that broke has none to ask for."""
+    for outcome, until in (
+        (Fault(1.0, "x", "y"), 1.5),
+        (Fault(1.0, "x", "y", retry_after=20.0), 21.0),
+        (Relayed(1.0, 200, [], Kind.FAILURE), 1.5),
+        (Answer(1.0, 500, [], b"", Kind.FAILURE, retry_after=9.0), 10.0),
+    ):
+        breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(0.5)), ["a"])
+        (news,) = breaker.observe(TARGET, token(breaker, 1.0), outcome, 1.0)
+        assert news.until == until
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(0.5)), ["a"])
+    (news,) = breaker.tell("a", token(breaker, 1.0), Kind.FAILURE, 1.0)
+    assert (news.until, news.reason) == (1.5, "")
+
+
+def test_a_probe_that_succeeds_says_that_it_was_one():
+    """Its circuit stays half-open, and that it is so is told with it; the next success tells nothing."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), success_threshold=3), ["a"])
+    fails(breaker, 0.0)
+    for now, told in ((10.0, ["half_open"]), (11.0, []), (12.0, ["closed"])):
+        news = breaker.observe(TARGET, token(breaker, now), Answer(now, 200, [], b""), now)
+        assert [one.new for one in news] == told
+        assert all(one.at == now for one in news)
+    assert breaker.observe(TARGET, token(breaker, 13.0), Answer(13.0, 200, [], b""), 13.0) == ()
+
+
+def test_a_check_beside_a_probe_that_is_out_for_long():
+    """Breaker and circuit agree on who may go when: calls wait, checks need not."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10), half_open_requests=1), ["a", "b"])
+    assert not breaker.waits("a", 0.0)
+    fails(breaker, 0.0)
+    assert (breaker.waits("a", 9.9), breaker.waits("a", 10.0), breaker.waits("b", 10.0)) == (False, True, False)
+    token(breaker, 10.0)
+    assert (breaker.waits("a", 19.9), breaker.waits("a", 20.0), breaker.due("a", 20.0)) == (False, True, False)
+    assert isinstance(breaker.ask("a", 20.0), Refusal)
+    assert isinstance(breaker.ask("a", 20.0, check=True), Permit)
+
+
+def test_times_are_shown_to_a_millisecond():
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    fails(breaker, 0.0)
+    assert breaker.state(1.00049)["a"]["due_in"] == 9.0
+    assert breaker.state(1.0016)["a"]["due_in"] == 8.998
+    assert breaker.settings.minimum_requests == 1
+
+
+def test_what_others_say_is_told_whole():
+    """When it was heard, and that it was heard."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    assert list(breaker.learn("a", 5.0)) == [News(5.0, "circuit", "a", "closed", "open", LEARNT, 15.0)]
+    assert not breaker.proven("a", 5.0)
+    assert list(breaker.unlearn("a", 7.0, well=True)) == [News(7.0, "circuit", "a", "open", "closed", LEARNT)]
+
+
+def test_an_order_is_not_evidence():
+    """What an operator holds open has not been seen to be broken, whatever was seen before."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    fails(breaker, 0.0)
+    assert breaker.stands("a") == "upstream_reset"
+    breaker.hold("a", State.OPEN, 1.0)
+    assert breaker.stands("a") == ""
+
+
+def test_all_that_have_not_moved_are_inherited():
+    """Whatever the order in which they come."""
+    names = list("abcdef")
+    old, new = Breaker(Settings(), names), Breaker(Settings(), names)
+    new.inherit(old, frozenset("ace"))
+    assert [new.circuits[name] is old.circuits[name] for name in names] == [False, True] * 3
+
+
+def test_it_is_built_of_the_configuration():
+    """Upstreams by name, a lease as long as a call may take, the house's dice; what holds for one of them."""
+    config = SimpleNamespace(timeouts=SimpleNamespace(total=900.0))
+    parts = Parts(config, {"a": "m", "b": "n"}, 0.0, {}, dice=lambda: 0.25)
+    settings = Settings(minimum_requests=1, models={"b": Override(timeout=Seconds(7))})
+    breaker = SPEC.build(settings, parts)
+    assert isinstance(breaker, Breaker)
+    assert breaker.settings is settings
+    assert list(breaker.circuits) == ["a", "b"]
+    assert (float(breaker.tuned("a").timeout), float(breaker.tuned("b").timeout)) == (60.0, 7.0)
+    circuit = breaker.circuits["a"]
+    assert (circuit._lease, circuit._dice()) == (900.0, 0.25)
+    config.timeouts.total = 1.0
+    shorter = SPEC.build(settings, parts)
+    assert isinstance(shorter, Breaker)
+    assert shorter.circuits["a"]._lease == LEASE
