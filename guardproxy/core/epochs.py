@@ -7,7 +7,7 @@ each upstream.  A purge sets a new one, under which nothing is found that was th
 |---|---|---|
 | ours | – | – |
 | later, and made by a purge | somebody has purged | take it; drop what is kept here |
-| later, made by a proxy that knew none | the store had lost its memory | take it |
+| any, made by a proxy that knew none, as ours is | the store had lost its memory | take it |
 | earlier, or none | the store has lost its memory, or is put back to an old one | write ours |
 | any, and we have none | we have just come | take it; drop what is kept here, which may be from before a purge |
 
@@ -67,6 +67,10 @@ class Epochs:
             mark = self._marks[field] = _BORN + self._chance().hex().encode()
         return mark
 
+    def is_born(self, field: str) -> bool:
+        """Whether the mark of *field* is one that nobody's purge has made."""
+        return self.mark(field).startswith(_BORN)
+
     def purge(self, field: str, now: float) -> bytes:
         """A new mark, later than the one that is known, whatever the clock says."""
         at = max(int(now * 1e6), int(self.mark(field)[:_DIGITS]) + 1)
@@ -83,9 +87,10 @@ class Epochs:
             return Found.BEHIND
         if mark == ours:
             return Found.SAME
-        if ours is not None and mark < ours:
+        born = mark.startswith(_BORN)
+        if ours is not None and mark < ours and not (born and ours.startswith(_BORN)):
             return Found.BEHIND
         self._marks[field] = mark
         if ours is None:
             return Found.ADOPTED
-        return Found.RENAMED if mark.startswith(_BORN) else Found.PURGED
+        return Found.RENAMED if born else Found.PURGED

@@ -62,8 +62,8 @@ class Store(Protocol):
     async def free(self, name: str, token: bytes) -> None:
         """Take it away, if *token* is still there."""
 
-    async def mark(self, table: str, field: str, value: bytes) -> None:
-        """Set a *field* of *table*."""
+    async def mark(self, table: str, field: str, value: bytes, *, first: bool = False) -> None:
+        """Set a *field* of *table*; where it is to be the *first* there, only if there is none."""
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell all who listen on *channel*."""

@@ -41,7 +41,7 @@ class Trust:
 
     def failed(self, why: str, now: float) -> bool:
         """It did not answer, or too late: whether that is news."""
-        news = self.well
+        news = self.well or not self.failures  # where it has never been there somebody should know that, too
         self.failures += 1
         if news:
             self._wait = FIRST

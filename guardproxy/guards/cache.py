@@ -28,7 +28,10 @@ from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
 from guardproxy.openai.identity import Identity
 from guardproxy.openai.keeping import Kept, cut_by, keep, show, unpack
+from guardproxy.openai.repeatable import STATEFUL, is_deterministic, is_stateful
 from guardproxy.openai.strict import dumps
+
+__all__ = ["SPEC", "STATEFUL", "Cache", "Settings"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,10 +40,6 @@ if TYPE_CHECKING:
     from guardproxy.core.directives import Asks
     from guardproxy.core.lru import Entry
     from guardproxy.core.values import Call, News, Record
-
-STATEFUL = ("store", "conversation", "previous_response_id", "background")
-"""Request fields that make the server remember something: such calls are never answered from memory."""
-_STATEFUL = frozenset(STATEFUL)
 
 
 @final
@@ -109,7 +108,8 @@ class Cache(Guard):
         if dialect is None:
             return call
         asks = directives.read(call.cache_control) if call.cache_control else directives.NOTHING
-        if asks.no_store or not self._may_be_kept(call.doc, dialect):
+        fickle = self.settings.when == "deterministic" and not is_deterministic(call, dialect)
+        if asks.no_store or fickle or is_stateful(call.doc, dialect):
             return self._passed(call, record, "fwd=bypass", asks)
         target = call.targets[0]
         call.key = key = self.key(call, target)
@@ -267,15 +267,6 @@ class Cache(Guard):
             options = call.doc.get("stream_options")
             key += b"s" if options is None else b"s" + dumps(options)
         return key
-
-    def _may_be_kept(self, doc: dict[str, Any], dialect: Dialect) -> bool:
-        remembered = dialect.remembers and doc.get("store") is not False
-        if remembered or (not _STATEFUL.isdisjoint(doc) and any(doc.get(name) for name in STATEFUL)):
-            return False
-        if self.settings.when == "always":
-            return True
-        options = doc.get(dialect.nest) if dialect.nest else doc
-        return isinstance(options, dict) and (options.get("temperature") == 0 or options.get("seed") is not None)
 
 
 def _told(reply: Reply, entry: Entry[Kept], record: Record, now: float) -> Reply:

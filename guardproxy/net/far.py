@@ -40,6 +40,8 @@ LATE = 1.0
 """Seconds for what nobody waits for: writing, freeing, proving that it is there."""
 BEAT = 0.5
 """Seconds between two looks at what there is to do."""
+GREET = 20.0
+"""Seconds between two signs of life over connections that nothing else may go over: else they are closed on the way."""
 SURE = 1.0
 """Seconds after which a store that was proven, and is late now, may be proven again at once."""
 CROWD = 256
@@ -88,7 +90,7 @@ class Far:
         """What purges are marked by; nothing, where no answers are shared."""
         self._marking: set[str] = set()
         self._doubt = asyncio.Event()
-        self._proven = float("-inf")
+        self._proven = self._greeted = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -191,8 +193,19 @@ class Far:
             self._start(self._mark(field))
 
     async def _mark(self, field: str) -> None:
-        await self._quietly(self._store.mark(self._table, field, self._epochs.mark(field)))
+        mark, first = self._epochs.mark(field), self._epochs.is_born(field)
+        await self._quietly(self._store.mark(self._table, field, mark, first=first))
         self._marking.discard(field)
+
+    async def _learn_marks(self) -> None:
+        """Before anybody looks for answers: under other marks they have other names."""
+        for last in (False, True):
+            marks = (await self._store.get(self._table + ":0", self._table, self.fields))[1] if self.fields else ()
+            for field, mark in zip(self.fields, marks, strict=True):
+                if mark is None and not last:
+                    await self._mark(field)
+                else:
+                    self._marked(field, mark)
 
     async def _quietly(self, asked: Awaitable[object]) -> bool:
         """Whether that was done; nobody waits for it."""
@@ -229,6 +242,9 @@ class Far:
                 await self._prove()
             elif self._claims and self.trust.well:
                 await self._claims.renew(self._quietly)
+            if self.trust.well and now - self._greeted >= GREET:
+                self._greeted = now
+                await self._quietly(self._store.ping())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
                     await self._doubt.wait()
@@ -238,14 +254,12 @@ class Far:
         try:
             async with asyncio.timeout(LATE):
                 await self._store.ping()
-                marks = (await self._store.get(self._table + ":0", self._table, self.fields))[1] if self.fields else ()
+                await self._learn_marks()
             async with Wait(self._loop, self._patience):
                 await self._store.ping()
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
             self._failed(error)
             return
-        for field, mark in zip(self.fields, marks, strict=True):
-            self._marked(field, mark)
         self._proven = self._loop.time()
         if self.trust.proven():
             self.post.soon()

@@ -158,9 +158,9 @@ class RedisStore:
         """``DEL``, if it is still ours."""
         await self._tell.ask("EVAL", _FREE, 1, name, token)
 
-    async def mark(self, table: str, field: str, value: bytes) -> None:
-        """``HSET``."""
-        await self._tell.ask("HSET", table, field, value)
+    async def mark(self, table: str, field: str, value: bytes, *, first: bool = False) -> None:
+        """``HSET``, or ``HSETNX``."""
+        await self._tell.ask("HSETNX" if first else "HSET", table, field, value)
 
     async def publish(self, channel: str, message: bytes) -> None:
         """``PUBLISH``, which a cluster carries to all of its nodes."""
@@ -197,8 +197,8 @@ class RedisStore:
                 await client.aclose()
 
     async def ping(self) -> None:
-        """``PING``, over the line that callers wait for."""
-        await self._ask.ask("PING")
+        """``PING``, over as many connections as there may be: so they are open before a burst needs them."""
+        await _asked(asyncio.gather(*(self._client.execute_command("PING") for _ in range(2 * _LINES))))
 
     async def close(self) -> None:
         """Close all connections."""

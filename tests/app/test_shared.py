@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.app.stand import Stand
-from tests.stores.server import Redis
+from tests.stores.server import Redis, free_port
 
 SECRET = "between-us"
 STORED = "guardproxy; fwd=miss; stored"
@@ -346,6 +346,29 @@ async def test_the_store_comes_up_later(make, needs):
         await well(stand)
         await stand.chat("other")
         await written(stand)
+
+
+async def test_a_store_that_is_not_there_is_told_of(make):
+    """Also where it never was: a wrong address or password is in the log, once."""
+    stand = await make({"shared": {"url": f"redis://127.0.0.1:{free_port()}", "secret": SECRET}})
+
+    def told():
+        return [line for line in stand.log() if line["msg"].startswith("the shared store is away")]
+
+    await stand.until(told)
+    await stand.chat()
+    assert len(told()) == 1
+
+
+@pytest.mark.parametrize("options", [("--requirepass", "other"), ("--replicaof", "127.0.0.1", "1")])
+async def test_a_store_that_will_not(make, needs, options):
+    """Another password: it is away. One that may only be read, being a copy without its master: that is all it does."""
+    needs("redis-server")
+    async with Redis(*options) as redis:
+        stand = await make(sharing(redis))
+        for number in range(3):
+            assert status(await stand.chat(str(number))) == STORED
+        assert (await stand.get("/healthz")).status == 200
 
 
 async def test_the_store_is_full(make, needs):

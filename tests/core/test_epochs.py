@@ -28,7 +28,8 @@ def test_each_case():
     assert one.find(ALL, None) is Found.BEHIND
     assert one.mark(ALL) == purged
     born, later = epochs(), epochs(7)
-    assert born.find("llama", later.mark("llama") if later.mark("llama") > born.mark("llama") else b"") is Found.RENAMED
+    names = [born.mark("llama"), later.mark("llama")]
+    assert [born.find("llama", names[1]), later.find("llama", names[0])] == [Found.RENAMED] * 2  # whichever is there
     assert born.find("llama", b"nonsense") is Found.BEHIND
     assert repr(one) == "<Epochs of *>"
     assert one.name("llama") == one.mark(ALL) + one.mark("llama")
@@ -59,13 +60,13 @@ def test_a_purge_is_never_undone(steps):
             made += 1000
             proxies[who], before = epochs(made), b""
         ask(proxies[who])
-        assert proxies[who].mark(ALL) >= before
-    latest = max(proxy.mark(ALL) for proxy in proxies)
+        assert proxies[who].mark(ALL)[:16] >= before[:16]
+    latest = max(proxy.mark(ALL)[:16] for proxy in proxies)
     for proxy in (*proxies, *proxies):
         ask(proxy)
     assert [proxy.mark(ALL) for proxy in proxies] == [store[0]] * 3
     assert store[0] is not None
-    assert store[0] >= latest
+    assert store[0][:16] >= latest
 
 
 def test_a_clock_that_is_behind():

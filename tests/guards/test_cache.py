@@ -13,6 +13,7 @@ from guardproxy.core.values import Call, Kind, Record, Relayed, Reply
 from guardproxy.flow.share import is_due
 from guardproxy.flow.story import story
 from guardproxy.guards.cache import Settings
+from guardproxy.guards.modes import Mode
 from tests.flow.playbook import GUARDED, House, answered, ask, code, play, refused, said
 
 BODY = b'{"model":"creative","messages":[]}'
@@ -167,6 +168,24 @@ def test_what_is_not_kept(answer):
     telling, record = house.begin()
     play(telling, (ask("llama"), answer))
     assert (len(house.cache.entries), record.cache) == (0, "fwd=miss")
+
+
+@pytest.mark.parametrize(
+    "mode, body, kept",
+    [
+        ({"temperature": 0}, b'{"model":"creative"}', True),
+        ({"temperature": 0}, b'{"model":"creative","temperature":0.5}', False),
+        ({"temperature": 0}, b'{"model":"llama"}', False),
+        ({"seed": 7}, b'{"model":"creative"}', True),
+        ({}, b'{"model":"creative","temperature":false}', False),
+    ],
+)
+def test_deterministic_by_its_mode(mode, body, kept):
+    """It counts what the model is asked with, which is the mode's where a call names a mode and leaves it open."""
+    modes = {"creative": Mode("llama", params=mode)}
+    house = House(keeps=Settings(when="deterministic"), mode_of=modes)
+    _, record = admitted(house, body)
+    assert record.cache == ("fwd=miss" if kept else "fwd=bypass")
 
 
 @pytest.mark.parametrize("length, content_filter", [(True, True), (True, False), (False, True), (False, False)])

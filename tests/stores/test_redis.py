@@ -68,6 +68,7 @@ async def test_marks(store):
     """The last one counts, for everybody."""
     await store.mark("table", "x", b"1")
     await store.mark("table", "x", b"2")
+    await store.mark("table", "x", b"3", first=True)
     assert list(await store.get("a", "table", ("y", "x"))) == [None, [None, b"2"]]
 
 
