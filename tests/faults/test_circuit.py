@@ -10,7 +10,7 @@ import pytest
 from guardproxy.core.values import Record
 from guardproxy.guards.health import Check
 from tests.faults.case import Case, Sees, cases
-from tests.faults.trial import NEVER, PROBE, Trial, left, says, well
+from tests.faults.trial import NEVER, PROBE, Trial, left, moved, says, well
 from tests.faults.wire import asking, mistake, whole
 
 SICK = whole(mistake(), status=b"500 No")
@@ -60,6 +60,7 @@ async def test_fifty_when_a_circuit_is_due(others):
             return await well(peer)
 
         trial.llama.play = play
+        before = await trial.books()
         calls = [asyncio.ensure_future(trial.ask(asking(f"call {n}"), others)) for n in range(50)]
         await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         await trial.until(lambda: sum(call.done() for call in calls) == 47)
@@ -68,6 +69,12 @@ async def test_fifty_when_a_circuit_is_due(others):
         seen = await asyncio.gather(*calls)
         ours = [one for one in seen if one.status == 200 and one.fields["x-guardproxy-upstream"] == "llama"]
         assert len(ours) == 3
+        changed = moved(before, await trial.books())
+        assert changed['llm_requests_total{model="llama"}'] == 3
+        assert 'llm_request_failures_total{model="llama"}' not in changed
+        assert changed['circuit_breaker_state{model="llama"}'] == 1  # from open to half-open, and no further
+        assert circuit.state.value == "half_open"
+        assert changed.get('guardproxy_errors_total{code="circuit_open"}', 0) == (47 if others == NEVER else 0)
         if others == NEVER:
             assert sorted(one.status for one in seen) == [200] * 3 + [503] * 47
         else:
@@ -173,6 +180,11 @@ async def test_checks_never_overlap():
         await trial.proxy.prober.stop()
         seen = await asyncio.gather(*asks)
         assert [(one.status, json.loads(one.body)["reason"]) for one in seen] == [(503, "unfinished")] * 20
+        assert len(asked) == 1
+        assert not trial.llama.calls
+        books = await trial.books()
+        assert books.windows["llama"] == (0, 0)  # a check that was not finished says nothing
+        assert books.metrics['llm_requests_total{model="llama"}'] == 0
         trial._tasks.subtract(["Prober._round"] * 3)
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.trial import NEVER, Trial, says, turns
+from tests.faults.trial import NEVER, Trial, moved, says, turns
 from tests.faults.wire import (
     DONE,
     LAST,
@@ -208,7 +208,7 @@ async def test_a_schema_that_takes_for_ever(schema, text):
     """Bounded in time, and meanwhile others are served."""
     async with Trial({"json_guard": {"max_retries": 1}}) as trial:
         trial.llama.play = says(whole(completion(text)), then="keep")
-        started = time.monotonic()
+        started, before = time.monotonic(), await trial.books()
         call = asyncio.ensure_future(trial.ask(wants(schema), NEVER))
         longest = 0.0
         while not call.done():
@@ -218,6 +218,12 @@ async def test_a_schema_that_takes_for_ever(schema, text):
         seen = await call
         assert seen.status in (400, 502), seen.wire[:300]
         assert seen.error["code"] in ("invalid_schema", "schema_too_deep", "invalid_model_output")
+        after, asked = await trial.books(), len(trial.llama.calls)
+        assert asked == (0 if seen.status == 400 else 2)  # refused before anybody is asked, or asked again once
+        bad, all_ = (after.windows["llama"][n] - before.windows["llama"][n] for n in (0, 1))
+        assert (bad, all_) == (0, asked)  # that nobody can judge it is no fault of the model's
+        code = seen.error["code"]
+        assert moved(before, after)[f'guardproxy_errors_total{{code="{code}"}}'] == 1
         assert longest < 10, longest  # a machine may be slow and busy; for ever is longer
         assert time.monotonic() - started < 10
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tests.faults.program import program
+from guardproxy.core.circuit import State
+from tests.faults.program import Program, program
 from tests.faults.test_app import App
 from tests.faults.trial import NEVER, Trial, says, turns, well
 from tests.faults.wire import (
@@ -44,6 +45,14 @@ def streaming(go: asyncio.Event, *rest: bytes):
     return play
 
 
+def told_once(run: Program, status: int, source: str) -> None:
+    """One call was made and asked for once; its line says how it ended, and the last line that all has."""
+    assert len(run.llama.calls) == 1
+    lines = [line for line in run.log() if line["msg"] == "request" and line["level"] != "debug"]
+    assert [(line["status"], line["source"]) for line in lines] == [(status, source)], lines
+    assert run.log()[-1]["msg"] == "stopped"
+
+
 @pytest.mark.row(86)
 async def test_sigterm_while_streaming(tmp_path):
     """A stream that is under way is finished within the grace; the exit code is 0."""
@@ -62,6 +71,7 @@ async def test_sigterm_while_streaming(tmp_path):
         assert (seen.status, seen.cut) == (200, False)
         assert seen.body.endswith(DONE)
         assert await run.ended() == 0
+        told_once(run, 200, "upstream")
 
 
 @pytest.mark.row(86)
@@ -79,6 +89,7 @@ async def test_sigterm_and_the_grace_is_over(tmp_path):
         assert json.loads(seen.datas[-1])["error"]["code"] == "upstream_stream_interrupted"
         assert b"[DONE]" not in seen.body
         assert await run.ended() == 0
+        told_once(run, 503, "own")
 
 
 @pytest.mark.row(86)
@@ -95,6 +106,7 @@ async def test_two_signals(tmp_path):
             seen, _ = read(await app.hear())
         assert (seen.status, seen.error["code"]) == (503, "shutting_down")
         assert await run.ended() == 0
+        told_once(run, 503, "own")
 
 
 @pytest.mark.row(87)
@@ -130,6 +142,10 @@ async def test_the_end_comes_while_a_call_waits(where):
             assert (seen.status, seen.error["code"]) == (503, "shutting_down")
         assert time.monotonic() - started < 5
         assert len(trial.llama.calls) == 1
+        books = await trial.books()
+        assert books.windows["llama"][0] == 0  # the end is no fault of the model's
+        assert books.metrics['guardproxy_errors_total{code="shutting_down"}'] == count
+        assert books.metrics['llm_request_failures_total{model="llama"}'] == 0
 
 
 @pytest.mark.row(87)
@@ -171,6 +187,10 @@ async def test_who_only_lets_time_pass_is_told_at_once(where, late):
         assert time.monotonic() - started < 5
         assert len(trial.llama.calls) == 1
         await drained
+        books = await trial.books()
+        assert books.windows["llama"] == (0, 0 if where == "back-off" else 1)
+        assert books.metrics['guardproxy_errors_total{code="shutting_down"}'] == 1
+        assert books.metrics['llm_request_failures_total{model="llama"}'] == 0
 
 
 @pytest.mark.row(87)
@@ -183,6 +203,9 @@ async def test_what_is_under_way_is_answered():
         await trial.proxy.drain()
         assert [(await one).status for one in asked] == [200, 200]
         assert len(trial.llama.calls) == 1
+        books = await trial.books()
+        assert books.windows["llama"] == (0, 1)
+        assert books.metrics["cache_hits_total"] == 1  # the one who joined
 
 
 STEPS = range(40)
@@ -363,6 +386,10 @@ async def test_an_upstream_that_is_removed():
         seen = await call
         assert (seen.status, seen.cut) == (200, False)
         assert seen.body.endswith(DONE)
+        assert (len(trial.llama.calls), len(trial.mistral.calls), len(trial.qwen.calls)) == (1, 1, 0)
+        metrics = (await trial.books()).metrics
+        assert metrics['llm_requests_total{model="llama"}'] == 1  # counts go on for one that has gone
+        assert metrics['guardproxy_errors_total{code="model_not_found"}'] == 1
         await trial.until(lambda: all(peer.reader.at_eof() or not peer.number for peer in trial.llama.raw.peers[1:]))
 
 
@@ -376,6 +403,7 @@ async def test_the_wall_clock_jumps(monkeypatch, jump):
         assert (await trial.ask(asking("kept"), NEVER)).status == 200
         trial.llama.play = turns(says(whole(mistake(), status=b"500 No"), then="keep"), well)
         await trial.ask(asking("opens"), NEVER)
+        assert trial.circuit.state is State.OPEN
         offset[0] = jump
         hit = await trial.ask(asking("kept"), NEVER)
         assert hit.fields["cache-status"].startswith("guardproxy; hit; ttl=")
@@ -384,3 +412,9 @@ async def test_the_wall_clock_jumps(monkeypatch, jump):
         assert (seen.status, seen.error["code"]) == (503, "circuit_open")
         assert int(seen.fields["retry-after"]) <= 60
         assert len(trial.llama.calls) == 2
+        assert trial.circuit.state is State.OPEN
+        metrics = (await trial.books()).metrics
+        assert metrics["cache_hits_total"] == 1
+        assert metrics["cache_ttl_expirations_total"] == 0
+        assert metrics['llm_request_failures_total{model="llama"}'] == 1
+        assert metrics['guardproxy_errors_total{code="circuit_open"}'] == 1

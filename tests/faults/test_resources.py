@@ -17,7 +17,7 @@ from tests.faults import jail
 from tests.faults.program import program
 from tests.faults.test_app import App
 from tests.faults.trial import NEVER, Trial, says
-from tests.faults.wire import asking, completion, mistake, request, whole
+from tests.faults.wire import WELL, asking, completion, mistake, request, whole
 
 MIB = 1 << 20
 
@@ -38,6 +38,10 @@ async def test_no_more_files(tmp_path):
             await app.__aexit__()
         await run.until(lambda: run.files() < 40)
         assert (await run.ask(asking("after"), NEVER)).status == 200
+        assert len(run.llama.calls) == 2
+        assert await run.metric('llm_requests_total{model="llama"}') == 2
+        assert await run.metric('llm_request_failures_total{model="llama"}') == 0
+        assert await run.metric('circuit_breaker_state{model="llama"}') == 0
         assert await run.stop() == 0
 
 
@@ -243,11 +247,15 @@ async def test_memory_runs_short(tmp_path):
 @pytest.mark.row(95)
 async def test_the_loop_is_held_up():
     """Liveness is answered as soon as the loop turns again, and the metric says how late it was."""
-    async with Trial() as trial:
+    async with Trial() as trial, trial.accounts("S", llama=1, kept=1):
+        trial.llama.play = says(whole(WELL)[:20], whole(WELL)[20:], then="keep", pause=0.5)
+        call = asyncio.ensure_future(trial.ask(asking(), NEVER))
+        await trial.until(lambda: trial.llama.calls)
         ask = asyncio.ensure_future(trial.get("/healthz"))
         await asyncio.sleep(0)
         time.sleep(1.6)  # noqa: ASYNC251 -- that is the fault
         assert (await ask).status == 200
+        assert (await call).body == WELL  # what was under way goes on, and nobody is blamed
         await trial.until(lambda: any(lag > 0.3 for lag in trial.proxy.sinks.lags))
         assert (await trial.books()).metrics["guardproxy_event_loop_lag_seconds"] > 0.3
 
@@ -296,3 +304,4 @@ async def test_what_the_log_says(status):
         assert not [secret for secret in SECRETS if secret in text]
         state = (await trial.get("/guard/state")).body.decode()
         assert not [secret for secret in SECRETS if secret in state]
+        assert len(trial.llama.calls) == 2
