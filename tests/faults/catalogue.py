@@ -477,6 +477,10 @@ ROWS = {
         "400 `invalid_schema`, before any upstream call",
         "–",
         "no",
+        (
+            "A `$schema` that names no draft that there is, such as an owner's own, is read as 2020-12: its keywords "
+            "mean what everybody takes them to mean ([json-guard.md](json-guard.md))."
+        ),
     ),
     71: Row(
         "schema: ReDoS / exponential anyOf",

@@ -124,7 +124,7 @@ async def test_a_model_that_says_such_things(text, *, stream):
 
 BAD_SCHEMAS = [
     (70, {"type": "objekt"}, "invalid_schema"),
-    (70, {"$schema": "https://example.test/draft-99", "type": "object"}, "invalid_schema"),
+    (70, {"$schema": 99, "type": "object"}, "invalid_schema"),
     (70, {"type": "object", "properties": 7}, "invalid_schema"),
     (70, {"pattern": "("}, "invalid_schema"),
     (72, {"$ref": "#"}, None),
