@@ -32,6 +32,10 @@ PROPERTIES = (
     "tests/dialects",  # NDJSON among them
     "tests/core/test_prefix.py",  # the prefix checker
     "tests/core/test_circuit.py",
+    "tests/core/test_limiter.py",
+    "tests/core/test_line.py",
+    "tests/flow/test_foreseen.py",
+    "tests/telemetry/test_crowd.py",
     "tests/config/test_fuzz.py",  # the decoder of the configuration
 )
 ROUND = 20
