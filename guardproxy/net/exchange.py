@@ -17,8 +17,8 @@ from typing import Protocol, final
 
 from guardproxy.core.values import Fault, Kind
 from guardproxy.net.connection import Connection
-from guardproxy.net.connection import Sink as _Sink
 from guardproxy.net.inlet import Unreadable
+from guardproxy.net.party import Sink as _Sink
 from guardproxy.net.upload import Upload
 
 Body = bytes | AsyncIterator[bytes] | None
