@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, unquote
 
 import orjson
 
-from guardproxy.app import export
 from guardproxy.core.values import News, Reply
 from guardproxy.flow.read import JSON, error
 from guardproxy.guards.breaker import State
@@ -50,8 +49,6 @@ class Orders:
         return {
             "POST /guard/reload": self.reload,
             "DELETE /guard/cache": self.purge,
-            "POST /guard/cache/dump": self.dump,
-            "PUT /guard/cache/load": self.load,
             "PUT /guard/mode": self.mode,
             "PUT /guard/breakers/": self.circuit,
         }
@@ -74,25 +71,6 @@ class Orders:
         if self._house.far is not None:
             told["everywhere"] = await self._house.far.purge(name or None)
         return Reply(200, orjson.dumps(told), JSON)
-
-    async def dump(self, _request: Request, _path: str, _query: str, _body: bytes) -> Reply:
-        """Give out what is kept, where that is allowed."""
-        house, cache = self._house, self._house.cache
-        if cache is None or not cache.settings.export:
-            return error(403, "forbidden", "what is kept is not given out: see cache.export")
-        file = await export.dump(cache, export.seal_of(house.config), house.rules.epoch, self._loop.time())
-        return Reply(200, file, [(b"Content-Type", b"application/octet-stream")])
-
-    async def load(self, _request: Request, _path: str, _query: str, body: bytes) -> Reply:
-        """Keep what another proxy has given out, where that is allowed."""
-        house, cache = self._house, self._house.cache
-        if cache is None or not cache.settings.export:
-            return error(403, "forbidden", "nothing is put into the cache from outside: see cache.export")
-        seal, now = export.seal_of(house.config), self._loop.time()
-        loaded = await export.load(cache, seal, body, house.rules.epoch, now)
-        if loaded is None:
-            return error(422, "invalid_request", "this is no file that guardproxy cache dump has written")
-        return Reply(200, orjson.dumps({"kept": loaded[0], "of_no_use": loaded[1]}), JSON)
 
     async def mode(self, _request: Request, _path: str, _query: str, body: bytes) -> Reply:
         """Hold the ceiling, or let go."""

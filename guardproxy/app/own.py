@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
     View = Callable[[Request, str, str], Awaitable[Reply]]
     Stream = Callable[..., Awaitable[None]]
+    Carrier = Callable[[Request, Outlet], Awaitable[None]]
     Order = Callable[[Request, str, str, bytes], Awaitable[Reply]]
 
 T = TypeVar("T")
 
-FILE = 1 << 30
-"""Bytes of a file that is put in at the most."""
 BODY = 64 << 10
 """Bytes of an order's body at the most."""
 _READ = frozenset(("GET", "HEAD"))
@@ -37,7 +36,7 @@ _CHANGE = frozenset(("POST", "PUT", "DELETE"))
 
 @final
 class Own:
-    """Answers own paths: *views* show something, *orders* change something, *streams* go on showing.
+    """Answers own paths: *views* show, *orders* change something, *streams* go on showing, *carriers* take files.
 
     A key that ends in a slash stands for everything below it.
     """
@@ -47,6 +46,7 @@ class Own:
         views: Mapping[str, View],
         orders: Mapping[str, Order],
         streams: Mapping[str, Stream],
+        carriers: Mapping[str, Carrier],
         *,
         hosts: tuple[str, ...],
         token: str | None,
@@ -54,6 +54,7 @@ class Own:
         self._views = dict(views)
         self._orders = dict(orders)
         self._streams = dict(streams)
+        self._carriers = dict(carriers)
         self._hosts = frozenset(("localhost", *hosts))
         self._token = token
 
@@ -78,23 +79,29 @@ class Own:
                 view = _find(self._views, path)
                 reply = await view(request, path, query) if view is not None else self._nothing(path)
             elif request.method in _CHANGE:
-                reply = await self._change(request, path, query, admin=admin)
+                reply = await self._change(request, outlet, path, query, admin=admin)
+                if reply is None:
+                    return
             else:
                 reply = error(405, "method_not_allowed", f"{request.method} is not answered at {path}")
                 reply.headers = [*reply.headers, (b"Allow", b"GET, HEAD, POST, PUT, DELETE")]
         outlet.reply(reply.status, reply.headers, reply.body)
 
-    async def _change(self, request: Request, path: str, query: str, *, admin: bool) -> Reply:
-        order = _find(self._orders, f"{request.method} {path}")
+    async def _change(self, request: Request, outlet: Outlet, path: str, query: str, *, admin: bool) -> Reply | None:
+        asked = f"{request.method} {path}"
+        order, carrier = _find(self._orders, asked), self._carriers.get(asked)
         if not admin and (order is not None or path.startswith("/guard")):
             return error(403, "forbidden", "what changes something is answered on the admin port only")
-        if order is None:
+        if order is None and carrier is None:
             return self._nothing(path)
         if (refused := self._unauthorized(request)) is not None:
             return refused
+        if order is None:
+            if carrier is not None:
+                await carrier(request, outlet)
+            return None
         try:
-            large = order.__name__ == "load"  # a file, from somebody who may put it in
-            body = await request.body.read(FILE if large else BODY, 60.0 if large else 10.0)
+            body = await request.body.read(BODY, 10.0)
         except Unreadable as unreadable:
             return error(unreadable.status, unreadable.code, str(unreadable))
         return await order(request, path, query, body)

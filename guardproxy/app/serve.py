@@ -19,6 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, final
 
 from guardproxy import __version__
+from guardproxy.app.carriage import Carriage
 from guardproxy.app.desk import Desk
 from guardproxy.app.house import build
 from guardproxy.app.memory import Memory, granted
@@ -193,7 +194,8 @@ class Proxy:
         watch = Watch(house, self.sinks, lambda: self.desk, lambda: (self.app, self.admin), self._loop)
         config = house.config
         shown, streams = {**views.table(), "/guard": watch.page}, {"/guard/live": watch.stream}
-        return Own(shown, orders.table(), streams, hosts=config.own_hosts, token=config.admin_token)
+        carriers = Carriage(house, self._loop).table()
+        return Own(shown, orders.table(), streams, carriers, hosts=config.own_hosts, token=config.admin_token)
 
     def stop(self) -> None:
         """Begin to drain; a second time: end now."""

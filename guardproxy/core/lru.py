@@ -119,9 +119,9 @@ class Lru(Generic[V]):
             self.put(key, entry.value, entry.weight, entry.stored, entry.expires)
         self.evictions, self.expirations = old.evictions, old.expirations
 
-    def items(self) -> list[tuple[bytes, Entry[V]]]:
-        """All of them, the least recently used first."""
-        return list(self._entries.items())
+    def keys(self) -> list[bytes]:
+        """The keys of all of them, the least recently used first."""
+        return list(self._entries)
 
     def purge(self, doomed: Callable[[V], bool] | None = None) -> int:
         """Drop every entry, or those that *doomed* picks; tell how many."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from guardproxy.core.values import Call, Headers, Target
 
+VERSION = b"guardproxy 5"
+"""How keys are made: where it is another, keys of the same call are others."""
+_VERSION = VERSION.decode()
 SMALL = 64 << 10
 """Bytes of a body that is remembered with what it came to: the same bytes again are found without reading them."""
 REMEMBERED = 2 << 20
@@ -57,7 +60,7 @@ class Identity:
             meant += dumps([target.params, target.caps]).decode()
         path, query, dialect = call.path, call.query, call.dialect
         name, aside = ("", _NONE) if dialect is None else (dialect.name, dialect.aside)
-        text = f"guardproxy 5\0{name} {call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
+        text = f"{_VERSION}\0{name} {call.method} {len(path)} {len(query)} {len(meant)}\0{path}{query}{meant}"
         digest = b"" if call.schema is None else call.schema.digest
         parts = [text.encode("utf-8", "surrogateescape"), b"\0%d:" % len(digest), digest]
         self._tenant(call.headers, parts)
