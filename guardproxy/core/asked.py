@@ -45,6 +45,8 @@ class Schema:
     """Whether what is said must be JSON; False where only the arguments of tools are judged."""
     tools: Mapping[str, Any] = field(default_factory=dict)
     """The compiled validator of each tool's arguments."""
+    offers: bool = False
+    """Whether tools are offered: beside a call of one any words will do."""
     source: Any = None
     """The schema itself, as engines are told of it; None: any JSON object will do."""
 

@@ -159,6 +159,10 @@ class Dialect:
         del chunk
         return []
 
+    def calling(self, doc: Any) -> list[bool]:
+        """Of each text whether its choice calls tools as well: then it is not the answer yet."""
+        return [bool(self.tools(doc))] * len(self.texts(doc))
+
     def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
         """What an event adds to the calls of tools: to which one, its name where that comes now, and to its arguments.
 

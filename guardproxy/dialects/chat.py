@@ -53,6 +53,10 @@ class Chat(Family):
         message = choice.get("message")
         return {**choice, "message": {**(message if isinstance(message, dict) else {}), "content": text}}
 
+    def calling(self, doc: Any) -> list[bool]:
+        """Each choice by itself."""
+        return [bool(_functions(choice)) for choice in doc["choices"]]
+
     def given(self, chunk: Any) -> list[tuple[Any, str, str]]:
         """By the choice's index and the call's; engines that give none send calls in one piece."""
         found: list[tuple[Any, str, str]] = []

@@ -159,7 +159,8 @@ class JsonGuard(Guard):
         if call.plain if call.stream else not schema.text or dialect.streamed(call.doc) is None:
             return None
         first, strict = None, not settings.repair
-        if schema.text and type(schema.check) is Validator:
+        # beside a call of a tool any words will do
+        if schema.text and type(schema.check) is Validator and not schema.offers:
             first = self._schemas.shelf.prefix(schema.digest, schema.check, strict=strict)
         tools = {name: check for name, check in schema.tools.items() if type(check) is Validator}
         if first is None and not tools:

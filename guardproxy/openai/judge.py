@@ -7,7 +7,7 @@ verdict is the guard's business; how a text is judged that is too much work for 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from guardproxy.core.jsonschema import Distant, why
 from guardproxy.openai.repair import repair
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from guardproxy.core.asked import Schema
     from guardproxy.core.dialect import Dialect
     from guardproxy.core.jsonschema import Validator
+
+MOST: Final = 20
+"""Sentences about one text, as many as a model may heed and a person read."""
 
 
 @final
@@ -59,6 +62,8 @@ def texts(schema: Schema, dialect: Dialect, doc: Any, *, mend: bool) -> list[Que
     if not schema.text:
         return []
     said = dialect.texts(doc)
+    if schema.offers:
+        said = [None if calls else text for text, calls in zip(said, dialect.calling(doc), strict=True)]
     if not (mend and "" in said):
         return [None if text is None else Question(text, schema.check) for text in said]
     pairs = zip(said, dialect.asides(doc), strict=True)
@@ -69,13 +74,10 @@ def texts(schema: Schema, dialect: Dialect, doc: Any, *, mend: bool) -> list[Que
 
 
 def arguments(schema: Schema, dialect: Dialect, doc: Any) -> list[Question | None]:
-    """A question for each tool that *doc* calls; None for one that has declared no parameters."""
-    called = dialect.tools(doc) if schema.tools else []
+    """A question for each tool that *doc* calls; one that has declared no parameters may be given any object."""
     return [
-        Question(text or "{}", schema.tools[name], f"what is given to the tool {name}")
-        if name in schema.tools
-        else None
-        for name, text in called
+        Question(text or "{}", schema.tools.get(name), f"what is given to the tool {name}")
+        for name, text in dialect.tools(doc)
     ]
 
 
@@ -106,7 +108,10 @@ def _verdict(text: str, check: Validator | None, what: str) -> Judged:
         return FINE if isinstance(value, dict) else Judged(f"{what} is not a JSON object but {type(value).__name__}")
     if check.is_valid(value):
         return FINE
-    return Judged(f"{what} does not satisfy the schema: " + "; ".join(why(check, value)))
+    lines = why(check, value, MOST + 1)
+    if len(lines) > MOST:
+        lines[MOST:] = ["and more of the kind"]
+    return Judged(f"{what} does not satisfy the schema: " + "; ".join(lines))
 
 
 def _is_object(value: Any) -> bool:

@@ -12,7 +12,8 @@ out but comments, one comma before a closing bracket, and an escape that was cut
     ``//``, ``#``, ``/* */``                 left out
     ``,`` before ``}`` or ``]``              left out
     no ``,`` between ``1`` and ``"b"``       put there, where there is white space; not between 1 and 234
-    ``"`` in a text                          escaped, if neither ``,``, ``:``, a bracket nor ``"`` follows
+    ``"`` in a text                          escaped, if neither ``,``, ``:``, a bracket nor ``"`` follows, nor
+                                             what puts two texts together: ``"a" + "b"``
     the end, with brackets open              closed; a text too, a number never: 12 may have become 123
 
 Nothing else is guessed at: a missing value, ``1,,2``, ``undefined``, ``.5``, ``012``, ``[1, 2}``, text after a
@@ -43,7 +44,9 @@ _TOKENS: Final = r"""
   | (?P<begun> ["'].*+ )
 """
 _FIRST: Final = re.compile(_TOKENS.replace("INNER", ""), re.VERBOSE | re.DOTALL)
-_SECOND: Final = re.compile(_TOKENS.replace("INNER", r'| "(?! \s*+ (?: [,:}\]"] | \Z ))'), re.VERBOSE | re.DOTALL)
+_SECOND: Final = re.compile(
+    _TOKENS.replace("INNER", r'| "(?! \s*+ (?: [,:}\]"] | [+.&|]{1,2} \s*+ ["\x27] | \Z ))'), re.VERBOSE | re.DOTALL
+)
 _ODD: Final = re.compile(r'\\.|["\x00-\x1f]', re.DOTALL)
 _WHOLE: Final = re.compile(
     r"(?:[^\\]++|\\(?:[^u]|u(?:[dD][89abAB]HH\\u[dD][c-fC-F]HH|(?![dD][89abAB])HHHH)))*+".replace("H", "[0-9a-fA-F]"),

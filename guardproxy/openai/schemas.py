@@ -49,14 +49,14 @@ class Schemas:
                 "invalid_schema", None, f"there is no schema {call.wants_schema[:200]!r}; there are {names}"
             )
         named = self.declared[call.wants_schema] if call.wants_schema else self._wanted(dialect.wanted(call.doc), order)
-        parameters = dialect.parameters(call.doc)
-        if not parameters:
+        if not call.doc.get("tools"):
             return named
+        parameters = dialect.parameters(call.doc)
         checks = {name: self._made_ready(place, schema, order) for name, place, schema in parameters}
         digest = b"" if named is None else named.digest
         if named is None:
-            return Schema("tools", None, digest, text=False, tools=checks)
-        return Schema(named.name, named.check, digest, named.fallback, tools=checks, source=named.source)
+            return Schema("tools", None, digest, text=False, tools=checks, offers=True)
+        return Schema(named.name, named.check, digest, named.fallback, tools=checks, offers=True, source=named.source)
 
     def _wanted(self, asked: Wanted | None, order: Order) -> Schema | None:
         if asked is None:

@@ -35,8 +35,11 @@ def wanted(doc: dict[str, Any]) -> Wanted | None:
     if (found := _response_format(doc.get("response_format"))) is not None:
         return found
     outputs = doc.get("structured_outputs")
-    if isinstance(outputs, dict) and (schema := _schema(outputs.get("json"))) is not None:
-        return Wanted("structured_outputs.json", "", schema)
+    if isinstance(outputs, dict):
+        if (schema := _schema(outputs.get("json"))) is not None:
+            return Wanted("structured_outputs.json", "", schema)
+        if outputs.get("json_object") is True:
+            return Wanted("structured_outputs.json_object", "json_object", any_object=True)
     for field in ("guided_json", "json_schema"):
         if (schema := _schema(doc.get(field))) is not None:
             return Wanted(field, "", schema)

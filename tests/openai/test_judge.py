@@ -67,13 +67,28 @@ def test_any_object_is_an_object():
 
 
 def test_every_choice_and_every_tool():
-    """A choice that says nothing by design is not asked about, nor a tool without parameters."""
+    """A choice that says nothing by design is not asked about; a tool without parameters may be given any object."""
     schema = Schema("s", POINT, b"", tools={"f": POINT})
     answer = doc(None, tools=[("f", ""), ("g", "x")])
     assert texts(schema, CHAT, answer, mend=True) == [None]
-    assert arguments(schema, CHAT, answer) == [Question("{}", POINT, "what is given to the tool f"), None]
+    assert arguments(schema, CHAT, answer) == [
+        Question("{}", POINT, "what is given to the tool f"),
+        Question("x", None, "what is given to the tool g"),
+    ]
     assert texts(Schema("s", None, b"", text=False), CHAT, answer, mend=True) == []
-    assert arguments(Schema("s", POINT, b""), CHAT, answer) == []
+    assert arguments(Schema("s", POINT, b""), CHAT, doc("x")) == []
+
+
+@pytest.mark.parametrize("mend", [True, False])
+def test_words_beside_a_call(mend):
+    """Where tools are offered what is said beside a call of one is not the answer yet; where none are it is."""
+    beside, alone = doc("I will look", tools=[("f", '{"x": 1}')]), doc("I will look")
+    both = {"choices": [*beside["choices"], *alone["choices"]]}
+    offering = Schema("s", POINT, b"", tools={"f": POINT}, offers=True)
+    said = Question("I will look", POINT)
+    assert texts(offering, CHAT, both, mend=mend) == [None, said]
+    assert texts(Schema("s", POINT, b""), CHAT, both, mend=mend) == [said, said]
+    assert len(arguments(offering, CHAT, both)) == 1
 
 
 def test_what_was_said_beside_an_empty_text():
@@ -121,3 +136,11 @@ def test_infinity_between_nulls():
         ("[123456789012345678901234567890, 1e999]", False),
     ]:
         assert finite(text.encode(), loads(text.encode())) is there
+
+
+@pytest.mark.parametrize("wrong, said", [(3, 3), (20, 20), (30, 20)])
+def test_all_that_is_wrong_is_said(wrong, said):
+    """Once each, up to a number that a model can still heed; and that there is more."""
+    found = judge(Question(json.dumps({f"k{n}": "x" for n in range(wrong)} | {"x": 1}), POINT), mend=False)
+    assert found.problem.count("expected a number") == said
+    assert found.problem.endswith("and more of the kind") is (wrong > said)
