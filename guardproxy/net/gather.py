@@ -105,7 +105,7 @@ class Gather:
         self._size += len(chunk)
         if self._size > self._limit:
             message = f"upstream {self._upstream} sent more than {self._limit} bytes (limits.response_bytes)"
-            self.fail(Fault(self._loop.time(), "upstream_protocol", message))
+            self.fail(Fault(self._loop.time(), "upstream_protocol", message, again=False))
 
     def end(self) -> None:
         """It is whole."""

@@ -164,7 +164,7 @@ class Events(Relay):
                 self._commit()
         elif self._size > self._keep:
             what = f"sent more than {self._keep} bytes (limits.response_bytes)"
-            self._fail(Fault(self._loop.time(), "upstream_protocol", self._said(what)))
+            self._fail(Fault(self._loop.time(), "upstream_protocol", self._said(what), again=False))
 
     def end(self) -> None:
         """The upstream's message is complete; whether the answer is remains to be seen."""

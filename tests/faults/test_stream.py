@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+from typing import TYPE_CHECKING, Any
 
 from tests.faults.case import Case, Sees, cases, one_each
 from tests.faults.trial import says
@@ -20,6 +22,10 @@ from tests.faults.wire import (
     piece,
     whole,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from tests.faults.trial import Play
+    from tests.net.raw import Peer
 
 STALL = {"timeouts": {"stall": 0.5}}
 CUT, TIMEOUT = "upstream_stream_interrupted", "upstream_timeout"
@@ -164,6 +170,20 @@ def coded(body: bytes, coding: bytes = b"gzip") -> bytes:
     return whole(body, b"Content-Encoding: " + coding)
 
 
+def endless(kind: bytes) -> Play:
+    """An answer that goes on and on, and says nothing."""
+
+    async def play(peer: Peer) -> bool:
+        await peer.send(head(b"Transfer-Encoding: chunked", kind=kind))
+        with contextlib.suppress(ConnectionError, RuntimeError):  # hung up on
+            for _ in range(1000):
+                await peer.send(chunk(b" " * 65536))
+        return False
+
+    return play
+
+
+BOUND: dict[str, Any] = {"limits": {"response_bytes": "1MiB"}}
 UNREADABLE = Sees(502, "upstream_protocol")
 BODIES = [
     Case(44, "bytes that are no UTF-8", says(whole(BAD_UTF8)), UNREADABLE),
@@ -180,6 +200,8 @@ BODIES = [
     Case(50, "gzip cut short", says(coded(GZIPPED[:-9])), UNREADABLE),
     Case(50, "gzip that is none", says(coded(WELL)), UNREADABLE),
     Case(51, "a bomb", says(coded(BOMB)), UNREADABLE, again="elsewhere"),
+    Case(51, "an answer without end", endless(b"application/json"), UNREADABLE, again="elsewhere", config=BOUND),
+    Case(51, "no event without end", endless(EVENTS), UNREADABLE, again="elsewhere", stream=True, config=BOUND),
 ]
 
 
