@@ -18,7 +18,7 @@ from typing import Any, final
 from bench import table
 from bench.__main__ import machine
 from bench.lab import ROOT
-from bench.overload.place import CAPACITY, MILLISECONDS, QUEUE, SLOTS, Place
+from bench.overload.place import CAPACITY, MILLISECONDS, QUEUE, SLOTS, SOUGHT, Place
 
 DOCUMENT = ROOT / "docs/load.md"
 TIMES = 10
@@ -51,6 +51,8 @@ class Found:
     refusal: float
     """Seconds of the processor."""
     ratios: list[float]
+    sought: dict[str, Any]
+    """The flood where nobody has said what the model server bears."""
 
 
 def cost(place: Place, rounds: int, seconds: float) -> list[tuple[float, float, float]]:
@@ -90,9 +92,12 @@ def measure(rounds: int, seconds: float) -> Found:
         calls = flood["well"] + batch["well"] + known["well"] + calm["well"]  # each has a line, as it always has
         lines = (place.written - before - calls) / seconds
         prices = cost(place, rounds, 1.0)
+    with Place(SOUGHT) as place:
+        place.come({"name": "calm", "rate": CALM * CAPACITY, "since": 0, "until": 5})
+        (sought,) = place.come({"name": "flood", "rate": TIMES * CAPACITY, "since": 0, "until": seconds})
     ratios = [ratio for ratio, _, _ in prices]
     miss, refusal = (statistics.median(price[n] for price in prices) for n in (1, 2))
-    return Found(answered / seconds, flood, known, batch, calm, seconds, lines, miss, refusal, ratios)
+    return Found(answered / seconds, flood, known, batch, calm, seconds, lines, miss, refusal, ratios, sought)
 
 
 def at(times: list[float], part: float) -> str:
@@ -115,6 +120,7 @@ def words(it: Found) -> str:
 | answered meanwhile, kept ones aside | {goodput:.0f} a second, {goodput / it.peak:.0%} of the peak |
 | … how late | p50 {at(took, 0.5)}, p99 {at(took, 0.99)}, worst {at(took, 1)} |
 | … of batch work | {it.batch["well"]} of {it.batch["due"]} |
+| where nobody has said what it bears, and the limit is sought | {it.sought["well"] / it.seconds:.0f} a second, {it.sought["well"] / it.seconds / it.peak:.0%} of the peak; p50 {at(it.sought["took"], 0.5)}, p99 {at(it.sought["took"], 0.99)} |
 | kept answers | {it.known["well"]} of {it.known["due"]}; p99 {at(it.known["took"], 0.99)} |
 | refused with 503 `overloaded` | {refused:.0f} a second; p50 {at(it.flood["turned"], 0.5)}, p99 {at(it.flood["turned"], 0.99)} |
 | anything else | {odd} |

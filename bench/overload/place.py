@@ -28,7 +28,16 @@ SLOTS, MILLISECONDS = 8, 50
 CAPACITY = SLOTS * 1000 / MILLISECONDS
 """Calls a second that the model server answers."""
 QUEUE = 16
-LOAD = {"enabled": True, "floor": SLOTS, "initial": SLOTS, "ceiling": SLOTS, "queue": QUEUE, "queue_seconds": 1}
+LOAD: dict[str, Any] = {
+    "enabled": True,
+    "floor": SLOTS,
+    "initial": SLOTS,
+    "ceiling": SLOTS,
+    "queue": QUEUE,
+    "queue_seconds": 1,
+}
+SOUGHT: dict[str, Any] = {"enabled": True, "queue": QUEUE, "queue_seconds": 1}
+"""The same line, and nothing said of what the model server bears."""
 CONNECTIONS = 256
 
 
@@ -36,7 +45,7 @@ CONNECTIONS = 256
 class Place:
     """All of them; they end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: dict[str, Any] = LOAD) -> None:
         cores = sorted(os.sched_getaffinity(0))
         self._other = cores[-1]
         self._rounds = count()
@@ -50,7 +59,7 @@ class Place:
             "admin": "127.0.0.1:0",
             "upstreams": {"qwen": {"url": f"http://127.0.0.1:{self._model_port}", "model": MODEL}},
             "modes": {},
-            "load": LOAD,
+            "load": load,
         }
         path = self._folder / "guardproxy.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML

@@ -16,22 +16,21 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Record
 
 EACH_SECOND = 10
-"""Calls turned away that have a line of their own in each second."""
+"""Calls turned away with one code that have a line of their own in each second."""
 
 
 @final
 class Crowd:
     """Who is being turned away."""
 
-    __slots__ = ("_counts", "_past", "_second", "_written")
+    __slots__ = ("_came", "_past", "_second")
 
     def __init__(self) -> None:
         self._second = 0
-        self._written = 0
-        self._counts: dict[str, int] = {}
-        """Those of this second that were only counted, by code."""
-        self._past: dict[str, int] = {}
-        """Those of the seconds before that nobody has been told of."""
+        self._came: dict[tuple[str, int], int] = {}
+        """Those of this second, by code and status."""
+        self._past: dict[tuple[str, int], int] = {}
+        """Those of the seconds before that were only counted, and of whom nobody has been told."""
 
     def hides(self, record: Record, at: float) -> bool:
         """Whether this call, ended *at* that time of day, is only counted."""
@@ -40,15 +39,13 @@ class Crowd:
             return False
         if int(at) != self._second:
             self._turn(int(at))
-        if self._written < EACH_SECOND:
-            self._written += 1
-            return False
-        self._counts[reply.code] = self._counts.get(reply.code, 0) + 1
-        return True
+        kind = reply.code, reply.status
+        came = self._came[kind] = self._came.get(kind, 0) + 1
+        return came > EACH_SECOND
 
-    def over(self, at: float) -> dict[str, int]:
-        """How many of each code were only counted in the seconds that are over *at* that time; told once."""
-        if self._counts and int(at) != self._second:
+    def over(self, at: float) -> dict[tuple[str, int], int]:
+        """How many of each kind were only counted in the seconds that are over *at* that time; told once."""
+        if self._came and int(at) != self._second:
             self._turn(int(at))
         past = self._past
         if past:
@@ -56,7 +53,8 @@ class Crowd:
         return past
 
     def _turn(self, second: int) -> None:
-        for code, times in self._counts.items():
-            self._past[code] = self._past.get(code, 0) + times
-        self._counts = {}
-        self._second, self._written = second, 0
+        for kind, times in self._came.items():
+            if times > EACH_SECOND:
+                self._past[kind] = self._past.get(kind, 0) + times - EACH_SECOND
+        self._came = {}
+        self._second = second

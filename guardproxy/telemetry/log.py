@@ -111,8 +111,8 @@ class Log:
 
     def _number(self, at: float) -> None:
         """Tell how many were turned away in the seconds before *at*."""
-        for code, times in self._crowd.over(at).items():
-            self.say("error", "turned away", code=code, times=times)
+        for (code, status), times in self._crowd.over(at).items():
+            self.say("error" if status >= 500 else "info", "turned away", status=status, code=code, times=times)
 
     def news(self, news: News) -> None:
         """A machine has changed its state; what is out of order is a warning."""

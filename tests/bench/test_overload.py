@@ -77,6 +77,6 @@ def test_callers_who_cannot_be_served_are_counted():
 
 def test_the_page():
     kind = {"due": 10, "well": 9, "refused": 1, "else": 0, "ill": 0.25, "took": [1.0, 2.0], "turned": [0.5]}
-    text = words(Found(160.0, kind, kind, kind, kind, 1.0, 11.0, 100e-6, 40e-6, [0.35, 0.4, 0.5]))
+    text = words(Found(160.0, kind, kind, kind, kind, 1.0, 11.0, 100e-6, 40e-6, [0.35, 0.4, 0.5], kind))
     assert "40 µs, 0.40 of an answered call (100 µs)" in text
     assert "after 0.25 s" in text

@@ -23,10 +23,18 @@ def test_the_first_of_each_second_are_written():
     crowd = Crowd()
     for at in (7.0, 8.0):
         assert [crowd.hides(turned(), at + n / 100) for n in range(12)] == [False] * EACH_SECOND + [True] * 2
-    assert crowd.over(8.9) == {"overloaded": 2}
+    assert crowd.over(8.9) == {("overloaded", 503): 2}
     assert crowd.over(8.9) == {}
-    assert crowd.over(9.0) == {"overloaded": 2}
+    assert crowd.over(9.0) == {("overloaded", 503): 2}
     assert crowd.over(10.0) == {}
+
+
+def test_one_crowd_does_not_hide_another():
+    """Who is probed for thousands of times sees the first call that was refused all the same."""
+    crowd = Crowd()
+    for _ in range(1000):
+        crowd.hides(turned("invalid_request", 400), 7.0)
+    assert not crowd.hides(turned("overloaded"), 7.9)
 
 
 def test_what_has_not_become_a_call_is_a_crowd_too():
@@ -59,7 +67,7 @@ def test_everything_else_has_a_line(one):
 )
 def test_all_are_told_once(came):
     """Written or counted: the sum is those who came, whenever it is asked for."""
-    crowd, written, told = Crowd(), 0, dict[str, int]()
+    crowd, written, told = Crowd(), 0, dict[tuple[str, int], int]()
     for at, code, look in sorted(came):
         written += not crowd.hides(turned(code), at)
         for name, times in (crowd.over(at) if look else {}).items():
@@ -67,8 +75,8 @@ def test_all_are_told_once(came):
     for name, times in crowd.over(-1.0).items():
         told[name] = told.get(name, 0) + times
     assert written + sum(told.values()) == len(came)
-    for name, times in told.items():
-        assert times <= sum(code == name for _, code, _ in came)
+    for (known, _), times in told.items():
+        assert times <= sum(code == known for _, code, _ in came)
 
 
 def test_the_log_says_how_many():
@@ -77,7 +85,7 @@ def test_the_log_says_how_many():
     now = [1_700_000_000.5]
     log = Log(writer, lambda: now[0])
     for n in range(100):
-        log.told(turned("overloaded" if n % 2 else "circuit_open"), now[0])
+        log.told(turned("overloaded") if n % 2 else turned("invalid_request", 400), now[0])
     log.flush()
     now[0] += 1
     log.flush()
@@ -88,5 +96,5 @@ def test_the_log_says_how_many():
     with os.fdopen(reader, "rb") as stream:
         lines = [orjson.loads(line) for line in stream.read().splitlines()]
     counted = [(line["level"], line["code"], line["times"]) for line in lines if line["msg"] == "turned away"]
-    assert counted == [("error", "circuit_open", 45), ("error", "overloaded", 45), ("error", "overloaded", 5)]
-    assert sum(line["msg"] == "request" for line in lines) == 2 * EACH_SECOND
+    assert counted == [("info", "invalid_request", 40), ("error", "overloaded", 40), ("error", "overloaded", 5)]
+    assert sum(line["msg"] == "request" for line in lines) == 3 * EACH_SECOND
