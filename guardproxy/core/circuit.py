@@ -13,7 +13,8 @@ Only outcomes that were permitted in the present state count (a token carries th
 that was let through before the circuit opened says nothing about the half-open one.  *Few* are fewer than
 `half_open_requests`, *enough* are `success_threshold`; *anything else* is throttled, ignored, or that nobody waited
 for it: then a probe is given back, and may be had anew.  A probe that does not come back within its lease is lost.
-One that is out for long may be a long answer, or may hang: no verdict, but a *check* may then be made in its place.
+One that is out for long may be a long answer, or may hang: no verdict, but a *check* may then be made in its place,
+and nothing else where nobody waits for it any more.
 
 *A limit* is `failure_threshold` or `slow_threshold`, as a share of the attempts in the window, of which there must be
 `minimum_requests`; or `consecutive_failures` with no success in between, however long they took.  *Late* is said of an
@@ -78,8 +79,8 @@ class Circuit:
     """The circuit of one upstream. Pure: the caller brings the time, and *dice* from 0 up to 1."""
 
     __slots__ = (
-        "_again", "_dice", "_lease", "_permit", "_probes", "_refusal", "_since", "_streak", "_successes", "_warming",
-        "_window", "generation", "held", "settings", "state", "until",
+        "_again", "_checks_until", "_dice", "_lease", "_permit", "_probes", "_refusal", "_since", "_streak",
+        "_successes", "_warming", "_window", "generation", "held", "settings", "state", "until",
     )  # fmt: skip
 
     def __init__(self, settings: Tuning, lease: float = LEASE, dice: Callable[[], float] = lambda: 0.5) -> None:
@@ -100,6 +101,8 @@ class Circuit:
         """When an open circuit is due."""
         self._refusal = Refusal("circuit_open")
         self.generation = 0
+        self._checks_until = float("-inf")
+        """Until when only checks are let through: a probe was given back that had been out for long."""
         self._enter(State.CLOSED, float("-inf"))
 
     def __repr__(self) -> str:
@@ -131,6 +134,10 @@ class Circuit:
         if self.held is State.OPEN:
             return False
         return now >= self.until if self.state is State.OPEN else self._room(now, check=check)
+
+    def waits(self, now: float, *, check: bool = False) -> bool:
+        """Whether an attempt would be a probe."""
+        return self.state is not State.CLOSED and self.available(now, check=check)
 
     def observe(self, permit: Permit, kind: Kind | None, now: float, floor: float = 0.0) -> State | None:
         """Take note of an outcome (None: nobody waited for it); the state left, if it was left.
@@ -236,11 +243,20 @@ class Circuit:
         elif kind is Kind.FAILURE or kind is Kind.SLOW:
             self._open(now, floor)
         else:
+            if now >= probe.expires - self._lease + self.doubt:
+                self._checks_until = now + self.doubt
             return None
         return State.HALF_OPEN
 
+    @property
+    def doubt(self) -> float:
+        """Seconds after which a probe that is out is suspicious."""
+        return min(DOUBT, self.settings.timeout)
+
     def _room(self, now: float, *, check: bool) -> bool:
-        spent = max(0.0, self._lease - min(DOUBT, self.settings.timeout)) if check else 0.0
+        if now < self._checks_until and not check:
+            return False
+        spent = max(0.0, self._lease - self.doubt) if check else 0.0
         return sum(now < probe.expires - spent for probe in self._probes) < self.settings.half_open_requests
 
     def _open(self, now: float, floor: float = 0.0) -> None:
@@ -261,6 +277,7 @@ class Circuit:
         self.generation += 1
         self._permit = Permit(self.generation)
         self._probes = []
+        self._checks_until = float("-inf")
         self._successes = 0
         self._streak = 0
         self._since = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ class Guard:
         """Whether asking *upstream* would prove something that this guard waits for; changes nothing."""
         del upstream, now
         return False
+
+    def trial(self, token: Any) -> float:
+        """Seconds that an attempt may take which is our experiment, where others can be asked; inf: it is none."""
+        del token
+        return inf
 
     def hedge(self, upstream: str) -> float | None:
         """Seconds without a first word after which another may be asked beside *upstream*; None: never."""

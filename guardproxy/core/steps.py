@@ -37,6 +37,8 @@ class Ask:
     """Seconds after which `late` is to be told, once, that nothing has been said yet; 0: never."""
     late: Callable[[float], None] | None = None
     """Takes the time; the attempt goes on."""
+    within: float = float("inf")
+    """When it is given up where nothing has come yet, since it is an experiment that can be made elsewhere."""
     hedge: Hedge | None = None
     """Who may be asked beside, where it is slow to begin; then the outcome is `Raced`."""
 

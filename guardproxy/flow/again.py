@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guardproxy.core.values import Fault, Kind
 from guardproxy.flow.refusals import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardproxy.core.values import Answer, Call, Fault, Record, Target
+    from guardproxy.core.values import Answer, Call, Outcome, Record, Target
     from guardproxy.flow.rules import Rules
 
 SPREAD = 0.25
 """Seconds that chance adds to a wait that many calls may share."""
+
+
+def is_last(outcome: Outcome) -> bool:
+    """Whether nobody else is asked: it was not the upstream's fault, or has left already.
+
+    An experiment that took too long was given up without being either; it goes on elsewhere.
+    """
+    if type(outcome) is not Fault:
+        return outcome.kind is Kind.IGNORED
+    return outcome.committed or (outcome.kind is Kind.IGNORED and outcome.again)
 
 
 def before_another(

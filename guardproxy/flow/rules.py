@@ -7,6 +7,7 @@ say.  A moment that a guard does not override costs nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from guardproxy.core.flights import Flights
@@ -64,8 +65,8 @@ class Rules:
 
     __slots__ = (
         "_admits", "_ears", "_full", "_gates", "_heard", "_judges", "_late", "_observers", "_recalls", "_rescues",
-        "_settles", "_ticks", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards", "hedge",
-        "hedged", "lined", "models", "patience", "retry", "unread",
+        "_settles", "_ticks", "_trial", "_watches", "aim", "budgets", "dice", "epoch", "far", "flights", "guards",
+        "hedge", "hedged", "lined", "models", "patience", "retry", "unread",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +113,8 @@ class Rules:
         self._recalls = tuple((g.name, g.recall) for g in _speaking(guards, "recall"))
         self.far = False
         """Whether there is a store that several proxies share."""
+        trials = [(place, g.trial) for place, g in enumerate(gates) if _speaks(g, "trial")]
+        self._trial = trials[0] if trials else None
         hedgers = [g for g in guards if _speaks(g, "hedge")]
         self.hedge = hedgers[0].hedge if hedgers else None
         """How long to wait for a first word before another is asked too; None: for ever."""
@@ -204,6 +207,12 @@ class Rules:
             if told := observe(target, token, outcome, now):
                 news += told
         return self.spread(news, now) if news else news
+
+    def trial(self, tokens: list[Any] | None) -> float:
+        """How long the attempt that *tokens* permit may take as an experiment; for ever where it is none."""
+        if self._trial is None or tokens is None or tokens[self._trial[0]] is _PASSED:
+            return inf
+        return self._trial[1](tokens[self._trial[0]])
 
     def late(self, target: Target, tokens: list[Any], now: float) -> None:
         """Tell the gates that gave a token that nothing has come yet; what follows is told by the next tick."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from guardproxy.core.steps import Pause, Raced, Stand, Step, Weigh
@@ -67,8 +68,8 @@ class _Pursuit:
     """What one call has come to so far."""
 
     __slots__ = (
-        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "turned",
-        "under_way", "unwatched", "waited", "wrong",
+        "asked", "call", "escalated", "last", "late", "now", "places", "record", "retries", "rules", "trial",
+        "turned", "under_way", "unwatched", "waited", "wrong",
     )  # fmt: skip
 
     def __init__(self, call: Call, rules: Rules, record: Record, now: float) -> None:
@@ -81,6 +82,8 @@ class _Pursuit:
         self.places = Places(call.targets)
         self.last: Answer | Fault | None = None
         self.retries = 0
+        self.trial = inf
+        """How long the last attempt may take as an experiment, half of what is left at most: then others are asked."""
         self.late = False
         """Whether the attempt under way has brought nothing in time."""
         self.escalated = False
@@ -125,7 +128,7 @@ class _Pursuit:
                 if not (yield from self._ask_again(outcome, verdict, target)) and not self._escalated(target):
                     return self._rescued() or refusals.gave_up(self.call, verdict, self.now)
                 continue
-            if outcome.kind is Kind.IGNORED or (type(outcome) is Fault and outcome.committed):
+            if again.is_last(outcome):
                 if self.turned and refuses(outcome):
                     self.unwatched += (target.upstream,)  # it was us who wanted a stream: ask as the caller did
                     continue
@@ -183,13 +186,12 @@ class _Pursuit:
         second: Rival | None = None
         try:
             call = self.call
-            watch = (
-                self.rules.watch(call, target, started)
-                if call.whole and target.upstream not in self.unwatched
-                else None
-            )
+            reads = call.whole and target.upstream not in self.unwatched
+            watch = self.rules.watch(call, target, started) if reads else None
             ask = self.rules.aim(call, target, watch)
             self.turned = ask.streams and not call.stream
+            self.trial = inf if len(self.places.left) < 2 else self.rules.trial(tokens)
+            ask.within = started + min(self.trial, (call.deadline - started) / 2) if self.trial < inf else inf
             if call.terms.told or (call.terms is not OURS and record.attempts):
                 ask.headers = remaining(ask.headers, call.deadline - started, stream=call.stream)
             record.json = "unchecked" if ask.relay and call.schema is not None else ""  # it may have left when it is
@@ -281,6 +283,9 @@ class _Pursuit:
         """Whether there may be another attempt after *outcome*; waits where the same upstream is due again."""
         if type(outcome) is Fault and not outcome.again and not self.places.drop(target):
             return False
+        if self.trial < inf and self.now < self.call.deadline and self.places.drop(target):
+            self.retries += 1  # it was our experiment: that it failed costs its caller nothing
+            return True
         self.places.last(target)
         wait = again.before_another(
             self.rules, self.call, self.record, self.places.left, target, outcome, self.retries, self.now

@@ -7,9 +7,10 @@ Here belong the settings, and the guard that keeps a circuit for each upstream. 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from guardproxy.core.circuit import LEASE, Circuit, Permit, State
+from guardproxy.core.circuit import DOUBT, LEASE, Circuit, Permit, State
 from guardproxy.core.guard import NOBODY, Guard, Spec
 from guardproxy.core.hearsay import LEARNT
 from guardproxy.core.provenance import HAND, Provenance
@@ -23,18 +24,8 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Outcome, Refusal, Target
 
 __all__ = [
-    "HAND",
-    "LEARNT",
-    "SLOW",
-    "SPEC",
-    "Breaker",
-    "Circuit",
-    "Override",
-    "Permit",
-    "Settings",
-    "State",
-    "effective",
-]
+    "HAND", "LEARNT", "SLOW", "SPEC", "Breaker", "Circuit", "Override", "Permit", "Settings", "State", "effective",
+]  # fmt: skip
 
 _CLOSED, _SUCCESS = State.CLOSED, Kind.SUCCESS  # looked up on every call
 SLOW = "slow"
@@ -205,7 +196,6 @@ class Breaker(Guard):
     def inherit(self, old: Guard, moved: frozenset[str] = NOBODY) -> None:
         """The circuits of upstreams that are still there, whatever they are set by now."""
         if isinstance(old, Breaker):
-            known = old._provenance  # noqa: SLF001 -- its own kind
             for name in self.circuits.keys() & old.circuits.keys():
                 circuit, new = old.circuits[name], self.circuits[name]
                 if name in moved:
@@ -213,7 +203,7 @@ class Breaker(Guard):
                     continue
                 circuit.retune(new)
                 self.circuits[name] = circuit
-                self._provenance.take(name, known)
+                self._provenance.take(name, old._provenance)  # noqa: SLF001 -- its own kind
 
     def available(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be permitted."""
@@ -221,13 +211,15 @@ class Breaker(Guard):
 
     def due(self, upstream: str, now: float) -> bool:
         """Whether an attempt would be a probe."""
-        circuit = self.circuits[upstream]
-        return circuit.state is not State.CLOSED and circuit.available(now)
+        return self.circuits[upstream].waits(now)
+
+    def trial(self, token: Permit) -> float:
+        """A probe is an experiment with its caller's call."""
+        return DOUBT if token.expires else inf
 
     def waits(self, upstream: str, now: float) -> bool:
         """Whether a health check would be a probe: also beside one that has been out for suspiciously long."""
-        circuit = self.circuits[upstream]
-        return circuit.state is not State.CLOSED and circuit.available(now, check=True)
+        return self.circuits[upstream].waits(now, check=True)
 
     def tick(self, now: float) -> Iterable[News]:
         """Probes that were lost open their circuit again."""

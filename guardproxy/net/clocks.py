@@ -103,6 +103,7 @@ class Clocks:
         "_unread",
         "_upstream",
         "_waiting",
+        "_within",
         "begun",
     )
 
@@ -127,6 +128,7 @@ class Clocks:
         self._streams = ask.streams and call.stream  # who does not want events knows no first token
         self._patience = ask.patience
         self._late = ask.late if ask.patience and ask.streams else None
+        self._within = ask.within
         self._last = 0.0
         self.begun: Callable[[], None] | None = None
         """Told with the first word, before anybody sees it."""
@@ -196,7 +198,7 @@ class Clocks:
         if self._waiting:
             return self._deadline
         if not self._last:
-            due = self._deadline
+            due = min(self._deadline, self._within)
             if self._streams:
                 due = min(due, self._started + self._timeouts.first_token, self._first_by)
             return due if self._late is None else min(due, self._started + self._patience)
@@ -226,6 +228,9 @@ class Clocks:
             done = "finished" if self._hurried else "begun"
             what = f"had not {done} when its caller's time was over, after {self._gave:g} s"
             kind = Kind.IGNORED
+        elif not self._last and self._within <= now < self._deadline:
+            what = f"was asked to see whether it is well, and said nothing for {now - self._started:.1f} s"
+            return Fault(now, "upstream_timeout", f"upstream {self._upstream} {what}", 504, Kind.IGNORED, again=False)
         elif self._waiting or (now >= self._deadline and self._unread >= SLOWLY * (now - self._started)):
             what = f"was not read to its end in {self._timeouts.total:g} s (timeouts.total): its caller reads slowly"
             kind = Kind.IGNORED

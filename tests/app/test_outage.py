@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -374,3 +375,21 @@ async def test_probes_that_hang_do_not_keep_a_model_out(make):
 
     await stand.until_that(closed, 20)
     assert (await stand.chat("served", headers=NEVER)).status == 200
+
+
+async def test_a_call_that_is_a_probe_is_not_left_hanging(make):
+    """An answer in one piece has no first word to miss: after half of its time it is asked for lower, unseen."""
+    stand = await make({**QUICK, "timeouts": {"total": 3}})
+    await open_llama(stand)
+    for task in stand.proxy.prober._rounds:
+        task.cancel()
+    stand.sims["llama"].faults = "hang"
+    before = stand.asked("llama")
+
+    async def probed():
+        answer = await stand.chat(f"call {time.monotonic()}", model="creative")
+        assert (answer.status, answer.headers["X-Guardproxy-Upstream"]) == (200, "mistral")
+        return stand.asked("llama") > before
+
+    await stand.until_that(probed, 10)
+    assert await stand.circuit("llama") == "half_open"

@@ -92,6 +92,8 @@ class Machine(RuleBasedStateMachine):
         self.good = 0
         self.beside = 0
         """Checks that were made in the place of a probe."""
+        self.checks_until = 0.0
+        """Until when only checks are made: a probe came back with nothing after long."""
         self.overdue: dict[int, float] = {}
         """Attempts that were late, by the identity of the permit that they have since: when that was."""
         self.kept: list[Permit] = []
@@ -112,6 +114,7 @@ class Machine(RuleBasedStateMachine):
         if state is State.CLOSED:
             self.closed_at = self.now
         self.state, self.era, self.out, self.good, self.beside = state, self.era + 1, {}, 0, 0
+        self.checks_until = 0.0
         self.attempts, self.bad, self.slow, self.streak = [], [], [], 0
 
     def alive(self):
@@ -140,7 +143,8 @@ class Machine(RuleBasedStateMachine):
         else:
             # a check may be made in the place of a probe that has been out for as long as the circuit was open
             counted = sum(self.now < end - (LEASE - SETTINGS.timeout) * check for end in self.out.values())
-            assert isinstance(got, Permit) is (counted < SETTINGS.half_open_requests)
+            free = counted < SETTINGS.half_open_requests and (check or self.now >= self.checks_until)
+            assert isinstance(got, Permit) is free
             self.beside += check and self.alive() >= SETTINGS.half_open_requests
         if isinstance(got, Refusal):
             assert got.until > self.now
@@ -163,7 +167,8 @@ class Machine(RuleBasedStateMachine):
         elif id(permit) not in self.out:
             assert left is None  # told a second time
         else:
-            del self.out[id(permit)]
+            if self.out.pop(id(permit)) - LEASE + SETTINGS.timeout <= self.now and kind not in (Kind.SUCCESS, *BAD):
+                self.checks_until = self.now + SETTINGS.timeout
             self.good += kind is Kind.SUCCESS
             if kind in BAD:
                 assert left is State.HALF_OPEN
@@ -347,6 +352,24 @@ def test_a_check_goes_beside_a_probe_that_may_hang():
     probe(patient, 600.0)
     assert not patient.available(629.9, check=True)
     assert patient.available(630.0, check=True)
+
+
+@pytest.mark.parametrize("kind", [None, Kind.IGNORED, Kind.THROTTLED])
+def test_after_a_probe_that_was_given_up_on_only_a_check_goes(kind):
+    """Its place is free, but not for the next call to find out the same; if no check comes it is, after as long."""
+    circuit = opened(half_open_requests=2, success_threshold=1, lease=600.0)
+    circuit.observe(probe(circuit, 10.0), kind, 20.0)
+    assert isinstance(circuit.permit(29.9), Refusal)
+    assert circuit.waits(20.0, check=True)
+    assert not circuit.waits(20.0)
+    assert isinstance(circuit.permit(30.0), Permit)
+    check = circuit.permit(20.0, check=True)
+    assert isinstance(check, Permit)
+    assert circuit.observe(check, Kind.SUCCESS, 21.0) is State.HALF_OPEN
+    assert circuit.state is State.CLOSED
+    quick = opened(half_open_requests=1)
+    quick.observe(probe(quick, 10.0), kind, 19.9)
+    assert isinstance(quick.permit(19.9), Permit)
 
 
 def test_half_open_admits_few():

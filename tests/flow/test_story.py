@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -439,6 +440,52 @@ def test_a_failed_probe_is_retried_lower_unseen():
     assert house.circuits() == "occ"
     assert house.breaker.circuits["llama"].until == 27.0
     assert [(one.old, one.new) for one in record.news] == [("open", "half_open"), ("half_open", "open")]
+
+
+def test_a_failed_probe_costs_its_caller_nothing():
+    """Whoever has no retries left, or an upstream no budget, is asked elsewhere all the same: it was our experiment."""
+    for house in (House(retry=Retry(attempts=0)), House(share=0.0, floor=0.0)):
+        house.fail("llama")
+        telling, record = house.begin(now=11.0)
+        reply = play(telling, (ask("llama", "creative"), broke(12.0)), (ask("mistral", "balanced"), said(13.0)))
+        assert (reply.status, len(record.attempts)) == (200, 2)
+        telling, record = house.begin(b'{"model":"creative","messages":[1]}', now=14.0)
+        assert play(telling, (ask("mistral", "balanced"), broke(15.0))).status == 502  # that one was none
+
+
+def test_a_probe_that_says_nothing_is_given_up():
+    """Half a minute is enough, or half of what there is: the call goes on elsewhere, the circuit waits for a check."""
+    short = House(total=20.0)
+    short.fail("llama")
+    step = short.begin(now=11.0)[0].send(None)
+    assert isinstance(step, Ask)
+    assert step.within == 21.0
+    house = House()
+    house.fail("llama")
+    telling, record = house.begin(now=11.0)
+    first = telling.send(None)
+    assert isinstance(first, Ask)
+    assert (first.target.upstream, first.within) == ("llama", 41.0)
+    second = telling.send(broke(41.0, "upstream_timeout", status=504, kind=Kind.IGNORED, again=False))
+    assert isinstance(second, Ask)
+    assert (second.target.upstream, second.within) == ("mistral", inf)
+    with pytest.raises(StopIteration) as end:
+        telling.send(said(42.0))
+    assert end.value.value.status == 200
+    assert house.circuits() == "hcc"
+    assert (house.breaker.available("llama", 42.0), house.breaker.waits("llama", 42.0)) == (False, True)
+    assert labels(record)[0] == ("llama", "upstream_timeout", Kind.IGNORED)
+
+
+def test_a_probe_that_may_go_nowhere_else_takes_its_time():
+    """A strict call is worth more than a verdict; a call of a circuit that is closed is no experiment."""
+    house = House()
+    house.fail("llama")
+    for telling, _ in (house.begin(headers=NEVER, now=11.0), house.begin(b'{"model":"fast","messages":[]}', now=11.0)):
+        step = telling.send(None)
+        assert isinstance(step, Ask)
+        assert step.within == inf
+        telling.close()
 
 
 def test_a_good_probe_closes_the_circuit():

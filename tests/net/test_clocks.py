@@ -27,6 +27,7 @@ async def ran(
     total: float = 1.0,
     first: float = inf,
     within: float = inf,
+    trial: float = inf,
 ):
     """What one attempt that brings nothing is told, in order."""
     loop = asyncio.get_running_loop()
@@ -39,6 +40,7 @@ async def ran(
     call.deadline = started + min(total, within)
     call.terms = terms
     ask = Ask(call, Target("llama"), [], b"", relay=streams, streams=streams)
+    ask.within = started + trial
     ask.patience, ask.late = patience, lambda now: told.append(("late", now, None))
     clocks = Clocks(ask, timeouts, loop, Rota(loop), started)
 
@@ -89,6 +91,16 @@ async def test_a_caller_in_a_hurry(how, says):
     ((text, kind),) = await ran(**how)
     assert says in text
     assert kind is Kind.IGNORED
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_experiment_is_given_up(*, streams):
+    """After its time, where nothing has come: it says nothing about the upstream, which is not asked once more."""
+    ((text, kind),) = await ran(trial=0.1, streams=streams)
+    assert "to see whether it is well, and said nothing for 0.1 s" in text
+    assert kind is Kind.IGNORED
+    for told in (await ran(trial=0.1, beat=True), await ran(trial=9.0)):
+        assert told[0][1] is Kind.FAILURE
 
 
 @pytest.mark.parametrize(
