@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from guardproxy.core.values import Call, Headers, Target
 
 _CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_LENGTHS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict"))
+"""Of these something negative means that there is no bound (llama.cpp, Ollama)."""
 _SYNONYMS = {"max_tokens": ("max_completion_tokens",), "max_completion_tokens": ("max_tokens",)}
 """A parameter that the caller has set under another name is not left open, and is capped under it too."""
 
@@ -119,7 +121,7 @@ class Aim:
             value = changes.get(spelled, doc.get(spelled))
             if isinstance(value, int | float) and not isinstance(value, bool):
                 open_ = False
-                if value > most:
+                if value > most or (value < 0 and spelled in _LENGTHS):
                     changes[spelled] = most
         if open_:
             changes[name] = most

@@ -30,13 +30,14 @@ _JSON = (b"Content-Type", b"application/json")
 
 def nobody_left(call: Call, until: float, now: float, *, busy: bool = False) -> Reply:
     """Every circuit that the call could use is open; *busy*: somebody is well, and only has enough to do."""
-    wait = min(max(ceil(until - now), 1), SOON) if until < float("inf") else SOON
+    due = max(ceil(until - now), 1) if until < float("inf") else SOON
+    wait = min(due, SOON)
     names = ", ".join(dict.fromkeys(target.upstream for target in call.targets))
     if busy:
         write = envelope if call.dialect is None else call.dialect.error
         body, headers = _busy(write, names, wait)
         return Reply(503, body, headers, source="fault", code="overloaded")
-    message = f"nobody is left to ask: the circuit of {names} is open; the next probe is due in {wait} s"
+    message = f"nobody is left to ask: the circuit of {names} is open; the next probe is due in {due} s"
     return _error(call, 503, "circuit_open", message, [(b"Retry-After", b"%d" % wait), _NO_RETRY])
 
 

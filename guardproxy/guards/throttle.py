@@ -85,6 +85,10 @@ class Throttle(Guard):
         """Whether an attempt would be permitted."""
         return not self.gates or (gate := self.gates.get(upstream)) is None or gate.available(now)
 
+    def due(self, upstream: str, now: float) -> bool:
+        """Whether an attempt would be one of the ramp: how else is it to be known that the throttle is over."""
+        return (gate := self.gates.get(upstream)) is not None and gate.available(now)
+
     def why(self, upstream: str, now: float) -> str:
         """``throttled`` or ``warming``."""
         del now

@@ -51,6 +51,9 @@ def test_nothing_to_rewrite():
         ({"model": "fast", "max_tokens": 1000}, {"max_tokens": 512}, ()),
         ({"model": "fast", "max_completion_tokens": 1000}, {"max_completion_tokens": 512}, ("max_tokens",)),
         ({"model": "fast", "max_completion_tokens": 100}, {"max_completion_tokens": 100}, ("max_tokens",)),
+        ({"model": "fast", "max_tokens": -1}, {"max_tokens": 512}, ()),
+        ({"model": "fast", "max_tokens": 0}, {"max_tokens": 0}, ()),
+        ({"model": "fast", "max_completion_tokens": -2}, {"max_completion_tokens": 512}, ("max_tokens",)),
         ({"model": "fast", "max_tokens": None}, {"max_tokens": 512}, ()),
         ({"model": "fast", "max_tokens": True}, {"max_tokens": 512}, ()),
         ({"model": "qwen"}, {"model": "qwen-id"}, ("temperature", "max_tokens")),
@@ -326,3 +329,11 @@ def test_a_prompt_is_told_of_the_schema(prompt, told):
     got = call({"model": "fast", "prompt": prompt}, target="/v1/completions")
     body = json.loads(aim(replace(got, schema=Schema("s", None, b"", source=SCHEMA), whole=True), FAST).body)
     assert ("JSON Schema" in str(body["prompt"])) is told
+
+
+def test_less_than_nothing_is_a_value_where_it_is_one():
+    """A negative number of tokens is no bound, to llama.cpp and Ollama; a negative penalty is a small one."""
+    mode = replace(FAST, params={}, caps={"presence_penalty": 0.5, "max_tokens": 9})
+    one = call({"model": "fast", "presence_penalty": -1.5, "max_tokens": -1})
+    body = json.loads(AIM(one, mode).body)
+    assert (body["presence_penalty"], body["max_tokens"]) == (-1.5, 9)

@@ -382,7 +382,9 @@ def test_retry_after_of_ours_is_small():
     house = House(circuit=replace(TOUCHY, timeout=Seconds(3600)))
     house.fail("llama", "mistral", "qwen")
     telling, _ = house.begin(now=4.0)
-    assert header(play(telling), "Retry-After") == "30"
+    reply = play(telling)
+    assert header(reply, "Retry-After") == "30"
+    assert b"due in 3596 s" in reply.body
 
 
 def test_nobody_left_and_a_fallback():
@@ -440,6 +442,24 @@ def test_a_failed_probe_is_retried_lower_unseen():
     assert house.circuits() == "occ"
     assert house.breaker.circuits["llama"].until == 27.0
     assert [(one.old, one.new) for one in record.news] == [("open", "half_open"), ("half_open", "open")]
+
+
+def test_a_throttle_that_lasted_ends_with_its_time():
+    """The ceiling has fallen for it, and stays down for a while: calls for the mode itself find out that it is over."""
+    house = House()
+    telling, _ = house.begin()
+    play(
+        telling,
+        (ask("llama", "creative"), refused(1.0, 429, **{"Retry-After": "20"})),
+        (ask("mistral", "balanced"), said(2.0)),
+    )
+    house.rules.tick(2.0)
+    assert house.modes.state(2.0)["ceiling"] == "balanced"
+    later = b'{"model":"creative","messages":[%d]}'
+    telling, _ = house.begin(later % 1, now=15.0)
+    play(telling, (ask("mistral", "balanced"), said(16.0)))
+    telling, _ = house.begin(later % 2, now=25.0)
+    play(telling, (ask("llama", "creative"), said(26.0)))
 
 
 def test_a_failed_probe_costs_its_caller_nothing():

@@ -141,3 +141,15 @@ def test_a_stream_says_no_time():
     guard = throttle()
     guard.observe(TARGET, None, Relayed(0.0, 200, [], Kind.THROTTLED), 0.0)
     assert guard.gates["a"].until == 0.5
+
+
+def test_a_ramp_wants_calls():
+    """Once its time is over a gate is due for as many as it has room for: past any ceiling that fell for it."""
+    guard = throttle()
+    assert not guard.due("a", 0.0)
+    guard.observe(TARGET, None, refused(wait=30.0), 0.0)
+    assert not guard.due("a", 29.0)
+    assert guard.due("a", 34.0)
+    assert not guard.due("b", 34.0)
+    assert isinstance(guard.permit(TARGET, 34.0), Pass)
+    assert not guard.due("a", 34.0)
