@@ -43,6 +43,9 @@ class Watcher(Protocol):
     def __call__(self, event: Any) -> str | None:
         """Take each event as it comes, decoded; None: go on, else why nothing can become of the answer."""
 
+    def heard(self, index: int, text: str) -> str | None:
+        """The same of an event that only adds *text* to a choice."""
+
 
 class Guard:
     """One rule of the house; it may speak at these moments of a call."""

@@ -39,10 +39,15 @@ class Assembly:
         """What the last chunk that was read with care consisted of: others of its shape may be read in haste."""
         self._error: Any = None
 
-    def add(self, chunk: Any) -> None:
-        """Take the next one; after an error nothing counts any more."""
-        if not isinstance(chunk, dict) or self._error or self._adds_text(chunk):
-            return
+    def add(self, chunk: Any) -> int | None:
+        """Take the next one; after an error nothing counts any more.
+
+        Tells the choice of which it says the next few characters, if it does nothing else.
+        """
+        if not isinstance(chunk, dict) or self._error:
+            return None
+        if (added := self._adds_text(chunk)) is not None:
+            return added
         self._error = chunk.get("error")
         self._fields = chunk.keys()
         for name, value in chunk.items():
@@ -58,6 +63,11 @@ class Assembly:
                 _gather(choice, piece)
                 self._shape = piece.keys() if "index" in piece and "delta" in piece else None
                 self._rest = tuple(name for name in piece if name not in ("index", "delta"))
+        return None
+
+    def say(self, index: int, text: str) -> None:
+        """Like `add`, of a chunk that is known to do nothing else."""
+        self._said.setdefault(index, []).append(text)
 
     def whole(self) -> dict[str, Any] | None:
         """What they told so far; None where they told nothing."""
@@ -69,25 +79,25 @@ class Assembly:
             self._settle(index, choice)
         return {**self._whole, "choices": [self._choices[index] for index in sorted(self._choices)]}
 
-    def _adds_text(self, chunk: dict[str, Any]) -> bool:
-        """Whether *chunk* is one of the many that say nothing but the next few characters of one choice."""
+    def _adds_text(self, chunk: dict[str, Any]) -> int | None:
+        """The choice of which *chunk* says the next few characters, if it is one of the many that do nothing else."""
         pieces = chunk.get("choices")
         if type(pieces) is not list or len(pieces) != 1 or chunk.keys() != self._fields:
-            return False
+            return None
         if chunk.get("usage") or chunk.get("error"):
-            return False
+            return None
         piece = pieces[0]
         if type(piece) is not dict or piece.keys() != self._shape:
-            return False
+            return None
         for name in self._rest:
             if piece[name] is not None:
-                return False
+                return None
         delta, index = piece["delta"], piece["index"]
         text = delta.get("content") if type(delta) is dict and len(delta) == 1 else None
         if type(text) is not str or type(index) is not int or index not in self._choices:
-            return False
+            return None
         self._said.setdefault(index, []).append(text)
-        return True
+        return index
 
     def _settle(self, index: int, choice: dict[str, Any]) -> None:
         if said := self._said.pop(index, None):

@@ -36,6 +36,15 @@ class Reader:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take *chunk*; return the payloads of the events that it ended, in order."""
+        if (
+            chunk[-2:] == b"\n\n"
+            and chunk[:6] == b"data: "
+            and not (self._fresh or self._held or self._length or self._size or self._data)
+            and chunk.find(b"\n") == len(chunk) - 2
+            and b"\r" not in chunk
+            and len(chunk) <= BUFFER
+        ):  # what nearly every chunk is: one whole event
+            return [chunk[6:-2]]
         if self._fresh:
             chunk = b"".join((*self._parts, chunk))
             if len(chunk) < len(_BOM) and _BOM.startswith(chunk):

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Self, final
 
 from guardproxy.openai import begin
+from guardproxy.openai.alike import Alike
 from guardproxy.openai.completion import Assembly
 from guardproxy.openai.envelope import error_in
 from guardproxy.openai.events import DONE, Reader, braced
@@ -29,7 +30,7 @@ class Scan:
     """What a stream of completion chunks has told so far; *choices* are expected to finish."""
 
     __slots__ = (
-        "_assembly", "_choices", "_counted", "_flaw", "_reader", "_watch",
+        "_alike", "_assembly", "_choices", "_counted", "_flaw", "_reader", "_watch",
         "begun", "broken", "done", "error", "events", "finished", "hopeless", "usage",
     )  # fmt: skip
 
@@ -37,6 +38,7 @@ class Scan:
         self._reader = Reader()
         self._watch = watch
         self._assembly: Assembly | None = None
+        self._alike = Alike()
         self._flaw = ""
         self.hopeless = ""
         self._choices = choices
@@ -106,10 +108,16 @@ class Scan:
             self._read(self._decoded(payload))
 
     def _show(self, payload: bytes) -> None:
-        """Every event is decoded, for those who want to see what it says."""
+        """Every event is decoded, for those who want to see what it says, unless that is known by its bytes."""
+        assembly, alike = self._assembly, self._alike
+        if assembly is not None and (text := alike.text(payload)) is not None:
+            assembly.say(alike.index, text)
+            if self._watch is not None and not self.hopeless:
+                self.hopeless = self._watch.heard(alike.index, text) or ""
+            return
         doc = self._decoded(payload)
-        if self._assembly is not None:
-            self._assembly.add(doc)
+        if assembly is not None:
+            alike.learn(payload, assembly.add(doc))
         if _TELLING.search(payload) is not None:
             self._read(doc)
         if self._watch is not None and not self.hopeless:

@@ -46,13 +46,21 @@ class Reading:
         """Take one event; why its choice can no longer become what it has to be, or None."""
         if self._first is not None:
             for index, text in self._dialect.deltas(event):
-                prefix = self._choices.get(index)
-                if prefix is None:
-                    prefix = self._choices[index] = self._first.again()
-                if (reason := prefix.feed(text)) is not None:
-                    self.at = index
+                if (reason := self.heard(index, text)) is not None:
                     return reason
         return self._called(event) if self._tools else None
+
+    def heard(self, index: int, text: str) -> str | None:
+        """Take what an event adds to the text of a choice."""
+        prefix = self._choices.get(index)
+        if prefix is None:
+            if self._first is None:
+                return None
+            prefix = self._choices[index] = self._first.again()
+        reason = prefix.feed(text)
+        if reason is not None:
+            self.at = index
+        return reason
 
     def _called(self, event: Any) -> str | None:
         for call, name, text in self._dialect.given(event):

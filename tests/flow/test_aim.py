@@ -250,6 +250,9 @@ class Reader:
     def __call__(self, event: object) -> None:
         """Say nothing."""
 
+    def heard(self, index: int, text: str) -> None:
+        """Nor of this."""
+
 
 reading = Reader()
 
