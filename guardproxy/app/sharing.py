@@ -36,9 +36,9 @@ def connect(far: Far, house: Callable[[], House], sinks: Sinks, loop: asyncio.Ab
         else:
             sinks.log.say("warning", "the shared store is away: every proxy for itself", reason=why)
 
-    far.purged, far.changed = purged, changed
+    far.marks.purged, far.changed = purged, changed
     if house().config.shared.cache:
-        far.fields = (ALL, *house().upstreams)
+        far.marks.fields = (ALL, *house().upstreams)
     if not house().config.shared.state:
         return None
     post = far.post

@@ -71,8 +71,11 @@ class Store(Protocol):
     async def listen(self, channel: str, ready: Callable[[], None], heard: Callable[[bytes], None]) -> None:
         """Listen until cancelled: *ready* is called once nothing can be missed any more, *heard* with each message."""
 
+    async def greet(self) -> None:
+        """Open what connections there may be, and see whether it is there."""
+
     async def ping(self) -> None:
-        """See whether it is there."""
+        """See whether it is there, over a connection that is open."""
 
     async def close(self) -> None:
         """Let go of all connections."""

@@ -17,11 +17,12 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from guardproxy.core.epochs import ALL, Epochs, Found
+from guardproxy.core.epochs import ALL
 from guardproxy.core.hearsay import Hearsay
 from guardproxy.core.store import Unreachable
 from guardproxy.core.trust import Trust
 from guardproxy.net.claims import Claims
+from guardproxy.net.marks import Marks
 from guardproxy.net.post import SAYS, Post
 from guardproxy.net.wait import Wait
 from guardproxy.openai.keeping import pack
@@ -43,7 +44,7 @@ BEAT = 0.5
 GREET = 20.0
 """Seconds between two signs of life over connections that nothing else may go over: else they are closed on the way."""
 SURE = 1.0
-"""Seconds after which a store that was proven, and is late now, may be proven again at once."""
+"""Seconds for which a store may be late that is well when it is asked in the background whether it is."""
 CROWD = 256
 """Values on their way to the store; where there are more it is too slow, and they are not written."""
 _PURGE = b"purge "
@@ -68,8 +69,6 @@ class Far:
     ) -> None:
         self.trust = Trust()
         self.counts = dict.fromkeys(("hits", "misses", "failures", "writes", "unwritten"), 0)
-        self.purged: Callable[[str | None, bool], object] = lambda _upstream, _now: None
-        """Called when another proxy has had an upstream's answers dropped, or (None) all: just *now*, or who knows."""
         self.changed: Callable[[bool, str], object] = lambda _well, _why: None
         """Called when the store has gone or come back."""
         self._store = store
@@ -78,19 +77,18 @@ class Far:
         self._epoch = epoch
         self._patience = patience
         self._prefix = prefix
-        self._table, self._channel = f"{prefix}:purges", f"{prefix}:news"
-        self._epochs = Epochs(lambda: secrets.token_bytes(8))
+        self._channel = f"{prefix}:news"
+        self.marks = Marks(store, f"{prefix}:purges", self._quietly, self._start)
         self._own = secrets.token_bytes(8)
         self._claims = Claims(store, loop, self._own, streams)
         self.post = Post(store, seal, self.trust, Hearsay(self._own.hex()), loop, epoch, prefix)
         """What the proxies say to each other, where they do."""
         self.post.failed = self._failed
         self.talks = False
-        self.fields: tuple[str, ...] = ()
-        """What purges are marked by; nothing, where no answers are shared."""
-        self._marking: set[str] = set()
         self._doubt = asyncio.Event()
-        self._proven = self._greeted = float("-inf")
+        self._late: float | None = None
+        """Since when it has answered nobody in time."""
+        self._greeted = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -133,10 +131,10 @@ class Far:
     async def purge(self, upstream: str | None) -> bool:
         """Drop what *upstream* answered, or everything, for all proxies; whether they have been told by now."""
         field = upstream or ALL
-        mark = self._epochs.purge(field, self._loop.time() + self._epoch)
+        mark = self.marks.epochs.purge(field, self._loop.time() + self._epoch)
         try:
             async with asyncio.timeout(LATE):
-                await self._store.mark(self._table, field, mark)
+                await self._store.mark(self.marks.table, field, mark)
                 await self._tell(_PURGE + mark + b" " + field.encode())
         except (Unreachable, TimeoutError) as error:
             self._failed(error)
@@ -169,43 +167,18 @@ class Far:
     # -- within
 
     def _name(self, call: Call) -> str:
-        return f"{self._prefix}:a:{self._seal.name(call.key, self._epochs.name(call.targets[0].upstream))}"
+        return f"{self._prefix}:a:{self._seal.name(call.key, self.marks.epochs.name(call.targets[0].upstream))}"
 
     async def _get(self, call: Call) -> bytes | None:
         fields, name = (ALL, call.targets[0].upstream), self._name(call)
-        got = await self._timed(self._store.get(name, self._table, fields))
+        got = await self._timed(self._store.get(name, self.marks.table, fields))
         if got is None:
             return None
         sealed, marks = got
-        for field, mark in zip(fields, marks, strict=True):
-            self._marked(field, mark)
+        self.marks.see(fields, marks)
         found = None if sealed is None or name != self._name(call) else self._seal.open(name, sealed)
         self.counts["misses" if found is None else "hits"] += 1
         return found
-
-    def _marked(self, field: str, mark: bytes | None) -> None:
-        """The store says since when what is kept may be shown."""
-        found = self._epochs.find(field, mark)
-        if found is Found.PURGED or found is Found.ADOPTED:
-            self.purged(None if field == ALL else field, found is Found.PURGED)
-        elif found is Found.BEHIND and field not in self._marking:
-            self._marking.add(field)
-            self._start(self._mark(field))
-
-    async def _mark(self, field: str) -> None:
-        mark, first = self._epochs.mark(field), self._epochs.is_born(field)
-        await self._quietly(self._store.mark(self._table, field, mark, first=first))
-        self._marking.discard(field)
-
-    async def _learn_marks(self) -> None:
-        """Before anybody looks for answers: under other marks they have other names."""
-        for last in (False, True):
-            marks = (await self._store.get(self._table + ":0", self._table, self.fields))[1] if self.fields else ()
-            for field, mark in zip(self.fields, marks, strict=True):
-                if mark is None and not last:
-                    await self._mark(field)
-                else:
-                    self._marked(field, mark)
 
     async def _quietly(self, asked: Awaitable[object]) -> bool:
         """Whether that was done; nobody waits for it."""
@@ -216,10 +189,20 @@ class Far:
         return False
 
     async def _timed(self, asked: Awaitable[T]) -> T | None:
-        """The answer, if it comes while a caller can wait for it; else nobody waits again until it is proven."""
+        """The answer, if it comes while a caller can wait for it; else it is proven at once whether it is there."""
         try:
             async with Wait(self._loop, self._patience):
-                return await asked
+                answer = await asked
+            self._late = None
+            return answer
+        except TimeoutError as error:
+            self._late = self._late or self._loop.time()
+            if self._loop.time() - self._late > SURE:
+                self._failed(error)
+            else:
+                self.counts["failures"] += 1
+                self._doubt.set()
+            return None
         except Exception as error:  # noqa: BLE001 -- whatever a library raises, the call that waits goes on without it
             self._failed(error)
             return None
@@ -238,35 +221,37 @@ class Far:
         while True:
             now, doubted = self._loop.time(), self._doubt.is_set()
             self._doubt.clear()
-            if not self.trust.well and (now >= self.trust.until or (doubted and now - self._proven >= SURE)):
+            if self.trust.well and doubted:
                 await self._prove()
+            elif not self.trust.well and now >= self.trust.until:
+                await self._prove(LATE)
             elif self._claims and self.trust.well:
                 await self._claims.renew(self._quietly)
             if self.trust.well and now - self._greeted >= GREET:
                 self._greeted = now
-                await self._quietly(self._store.ping())
+                await self._quietly(self._store.greet())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
                     await self._doubt.wait()
 
-    async def _prove(self) -> None:
-        """It is there, and it answers in time: a connection may be new, an answer over it may not be late."""
+    async def _prove(self, seconds: float = 0.0) -> None:
+        """It is there, and it answers in time: connections may take *seconds*, an answer over them may not be late."""
         try:
-            async with asyncio.timeout(LATE):
-                await self._store.ping()
-                await self._learn_marks()
+            if seconds:
+                async with asyncio.timeout(seconds):
+                    await self._store.greet()
+                    await self.marks.learn()
             async with Wait(self._loop, self._patience):
                 await self._store.ping()
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is tried again
             self._failed(error)
             return
-        self._proven = self._loop.time()
         if self.trust.proven():
             self.post.soon()
             self.changed(True, "")
 
     async def _listen(self) -> None:
-        """Hear what other proxies say, for ever; what is missed meanwhile is found by the counts of purges."""
+        """Hear what other proxies say, for ever; what is missed is found by the marks, and at the next beat."""
         while True:
             with contextlib.suppress(Exception):  # whatever it is, it is tried again
                 await self._store.listen(self._channel, self.post.soon, self._heard)
@@ -279,7 +264,7 @@ class Far:
         said = opened[8:]
         if said.startswith(_PURGE):
             mark, _, field = said.removeprefix(_PURGE).partition(b" ")
-            self._marked(field.decode("utf-8", "replace"), mark)
+            self.marks.see((field.decode("utf-8", "replace"),), (mark,))
         elif said.startswith(SAYS) and self.talks:
             self.post.take(said.removeprefix(SAYS))
 
@@ -290,7 +275,6 @@ class Far:
         self.counts["failures"] += 1
         why = str(error) or f"no answer within {self._patience:g} s"
         if self.trust.failed(why, self._loop.time()):
-            self._doubt.set()
             self.changed(False, why)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from types import TracebackType
 
-LAG = 0.2
-"""The part of the time by which the loop may look late at its clock without being late."""
-AGAIN = 8
-"""How often the time begins anew because the loop was late."""
+STEPS = 5
+"""Parts of the time; one at whose end the loop was late does not count."""
+LAG = 0.5
+"""The share of a part by which the loop may look late at its clock."""
+AGAIN = 40
+"""Parts that may not count: a loop that is late for ever waits for nobody for ever."""
 _GRACE = 3
 """Turns of the loop in which what has come already is read."""
 
@@ -24,11 +26,12 @@ _GRACE = 3
 class Wait:
     """``async with Wait(loop, seconds)``: raises `TimeoutError` where it takes longer, on a loop that is in time."""
 
-    __slots__ = ("_again", "_grace", "_limit", "_loop", "_seconds", "_timer")
+    __slots__ = ("_again", "_grace", "_left", "_limit", "_loop", "_step", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
-        self._seconds = seconds
+        self._step = seconds / STEPS
+        self._left = STEPS
         self._again = AGAIN
         self._grace = _GRACE
         self._limit = asyncio.timeout(None)
@@ -47,12 +50,15 @@ class Wait:
         await self._limit.__aexit__(kind, error, trace)
 
     def _arm(self) -> None:
-        due = self._loop.time() + self._seconds
+        due = self._loop.time() + self._step
         self._timer = self._loop.call_at(due, self._due, due)
 
     def _due(self, due: float) -> None:
-        if self._again and self._loop.time() - due > self._seconds * LAG:
+        if self._again and self._loop.time() - due > self._step * LAG:
             self._again -= 1
+        else:
+            self._left -= 1
+        if self._left:
             self._arm()
         else:
             self._over()

@@ -197,6 +197,10 @@ class RedisStore:
                 await client.aclose()
 
     async def ping(self) -> None:
+        """``PING``, behind what is asked."""
+        await self._ask.ask("PING")
+
+    async def greet(self) -> None:
         """``PING``, over as many connections as there may be: so they are open before a burst needs them."""
         await _asked(asyncio.gather(*(self._client.execute_command("PING") for _ in range(2 * _LINES))))
 

@@ -197,11 +197,11 @@ async def test_a_purge_that_was_not_heard(pair):
             task.cancel()
     await one.chat()
     await written(one)
-    before = far._epochs.mark("*")
+    before = far.marks.epochs.mark("*")
     await one.ask("DELETE", "/guard/cache", admin=True)
-    assert far._epochs.mark("*") == before
+    assert far.marks.epochs.mark("*") == before
     assert status(await other.chat()) == "guardproxy; fwd=miss"  # it was asked before this proxy knew
-    assert far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*") > before
+    assert far.marks.epochs.mark("*") == one.proxy.house.far.marks.epochs.mark("*") > before
     await asyncio.sleep(0.01)
     assert status(await other.chat()) == STORED
 
@@ -212,7 +212,7 @@ async def test_a_store_that_has_lost_its_memory(pair, redis, make):
     await one.chat("old")
     await written(one)
     await one.ask("DELETE", "/guard/cache", admin=True)
-    await one.until(lambda: other.proxy.house.far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*"))
+    await one.until(lambda: other.proxy.house.far.marks.epochs.mark("*") == one.proxy.house.far.marks.epochs.mark("*"))
     await asyncio.sleep(0.01)
     await one.chat("new")
     await written(one, 2)
@@ -259,7 +259,7 @@ async def test_a_purge_while_the_store_is_away(pair, redis):
     async def heard():
         await one.chat(str(time.monotonic()))  # whoever asks the store sees that it is behind
         await other.chat(str(time.monotonic()))
-        return other.proxy.house.far._epochs.mark("*") == one.proxy.house.far._epochs.mark("*")
+        return other.proxy.house.far.marks.epochs.mark("*") == one.proxy.house.far.marks.epochs.mark("*")
 
     await one.until_that(heard)
     assert "hit" not in status(await other.chat())
@@ -317,9 +317,9 @@ async def test_the_store_dies(make, redis, how):
     getattr(redis, how)()
     begun = time.monotonic()
     assert status(await stand.chat("0")) == STORED
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 10
     far = stand.proxy.house.far
-    assert not far.trust.well
+    await stand.until(lambda: not far.trust.well, 20)
     failures, fetched = far.trust.failures, far.counts["misses"]
     for number in range(1, 6):
         assert status(await stand.chat(str(number))) == STORED

@@ -168,6 +168,7 @@ async def test_nobody_there(url):
         store.publish("a", b""),
         store.listen("a", lambda: None, lambda _: None),
         store.ping(),
+        store.greet(),
     ):
         with pytest.raises(Unreachable):
             await asked
