@@ -111,13 +111,28 @@ class House:
         return cast("Modes", self.guard(Modes))
 
 
+def read(load: Callable[[], Loaded]) -> tuple[Loaded, dict[str, Schema]]:
+    """Read a configuration and make its schemas ready; touches nothing else, and may be done in a thread."""
+    loaded = load()
+    return loaded, _schemas(loaded.config)
+
+
 def build(
-    loaded: Loaded, loop: asyncio.AbstractEventLoop, wall: Callable[[], float], old: House | None = None
+    loaded: Loaded,
+    loop: asyncio.AbstractEventLoop,
+    wall: Callable[[], float],
+    old: House | None = None,
+    schemas: dict[str, Schema] | None = None,
 ) -> House:
-    """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet."""
+    """Build what *loaded* describes, taking over from the house before what still holds; opens nothing yet.
+
+    *schemas*: the declared ones, where they are ready.
+    """
     config = loaded.config
     models = {name: upstream.model for name, upstream in config.upstreams.items()}
-    parts = Parts(config, models, wall() - loop.time(), _schemas(config), dice=random.random)
+    parts = Parts(
+        config, models, wall() - loop.time(), _schemas(config) if schemas is None else schemas, dice=random.random
+    )
     for spec in registry.guards():
         settings = getattr(config, spec.key)
         if getattr(settings, "enabled", True):

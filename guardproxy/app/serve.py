@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, final
 from guardproxy import __version__
 from guardproxy.app.carriage import Carriage
 from guardproxy.app.desk import Desk
-from guardproxy.app.house import build
+from guardproxy.app.house import build, read
 from guardproxy.app.memory import Memory, granted
 from guardproxy.app.orders import Orders
 from guardproxy.app.own import Own
@@ -76,6 +76,7 @@ class Proxy:
         config = loaded.config
         self._loop = loop
         self._load = load
+        self._reading = asyncio.Lock()
         self.house = house = build(loaded, loop, time.time)
         wall = time.time
         people = sys.stdout.isatty() if human is None else human
@@ -132,7 +133,8 @@ class Proxy:
         Circuits, kept answers and connections of upstreams that are as they were go on; calls under way end as they
         began.
         """
-        before, problems = self.house.loaded.digest, self._change()
+        async with self._reading:
+            before, problems = self.house.loaded.digest, await self._change()
         self.sinks.reload(before, self.house.loaded.digest, len(problems))
         if problems:
             self.log.say("error", "reload refused", problems=problems)
@@ -140,16 +142,18 @@ class Proxy:
             self.log.say("info", "reloaded", config=self.house.loaded.digest)
         return problems
 
-    def _change(self) -> list[str]:
-        old, loop = self.house, self._loop
-        if self._load is None:
+    async def _change(self) -> list[str]:
+        load, loop = self._load, self._loop
+        if load is None:
             return ["this proxy was not started from a configuration that can be read again"]
         try:
-            loaded = self._load()
+            # not on the loop: YAML takes its time, and so do large schemas
+            loaded, schemas = await loop.run_in_executor(None, read, load)
+            old = self.house
             for name in FIXED:
                 if getattr(loaded.config, name) != getattr(old.config, name):
                     return [f"{name} cannot be changed without a restart"]
-            house = build(loaded, loop, time.time, old)
+            house = build(loaded, loop, time.time, old, schemas)
             for shown in filter(None, self._identities):
                 shown.renew()
         except Invalid as invalid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from tests.app.stand import NEVER, merged
 
@@ -92,3 +93,23 @@ async def test_an_upstream_that_has_moved_is_another(make):
         return (await stand.state())["mode"]["ceiling"] == "creative"
 
     await stand.until_that(risen, 10)
+
+
+async def test_others_are_served_meanwhile(stand):
+    """Reading the configuration and making its schemas ready is not done on the loop; one comes after the other."""
+    read, answered = stand.proxy._load, []
+
+    def slowly():
+        deadline = time.monotonic() + 10
+        while not answered and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return read()
+
+    stand.proxy._load = slowly
+    stand.changes = merged(stand.changes, {"json_guard": {"schemas": {"one": {"schema": {"type": "object"}}}}})
+    reloads = [asyncio.create_task(stand.ask("POST", "/guard/reload", admin=True)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    answered.append((await stand.get("/healthz")).status)
+    assert answered == [200]
+    assert [(await one).status for one in reloads] == [200, 200]
+    assert "one" in stand.proxy.house.parts.schemas
