@@ -97,7 +97,8 @@ async def test_an_upstream_that_has_moved_is_another(make):
 
 async def test_others_are_served_meanwhile(stand):
     """Reading the configuration and making its schemas ready is not done on the loop; one comes after the other."""
-    read, answered = stand.proxy._load, []
+    read = stand.proxy._load
+    answered: list[int] = []
 
     def slowly():
         deadline = time.monotonic() + 10
