@@ -212,8 +212,10 @@ class Clocks:
             self.arm()
             return
         late, self._late = self._late, None
-        if late is not None and now < self.due():
-            late(now)
+        tried = self._on_trial(now) and now >= self._started + self._patience
+        if late is not None and (tried or now < self.due()):
+            late(now)  # an experiment that is given up is late all the same
+        if now < self.due():
             self.arm()
             return
         expired = self._expired
@@ -228,7 +230,7 @@ class Clocks:
             done = "finished" if self._hurried else "begun"
             what = f"had not {done} when its caller's time was over, after {self._gave:g} s"
             kind = Kind.IGNORED
-        elif not self._last and self._within <= now < self._deadline:
+        elif self._on_trial(now):
             what = f"was asked to see whether it is well, and said nothing for {now - self._started:.1f} s"
             return Fault(now, "upstream_timeout", f"upstream {self._upstream} {what}", 504, Kind.IGNORED, again=False)
         elif self._waiting or (now >= self._deadline and self._unread >= SLOWLY * (now - self._started)):
@@ -237,6 +239,10 @@ class Clocks:
         else:
             what, kind = self._words(now), Kind.FAILURE
         return Fault(now, "upstream_timeout", f"upstream {self._upstream} {what}", status=504, kind=kind)
+
+    def _on_trial(self, now: float) -> bool:
+        """Whether it is an experiment that has taken too long."""
+        return not self._last and self._within <= now < self._deadline
 
     @property
     def _gave(self) -> float:

@@ -101,6 +101,8 @@ async def test_an_experiment_is_given_up(*, streams):
     assert kind is Kind.IGNORED
     for told in (await ran(trial=0.1, beat=True), await ran(trial=9.0)):
         assert told[0][1] is Kind.FAILURE
+    assert [text for text, _ in await ran(trial=0.1, patience=0.1)][:-1] == ["late"]
+    assert len(await ran(trial=0.1, patience=0.3)) == 1
 
 
 @pytest.mark.parametrize(
