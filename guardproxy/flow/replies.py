@@ -13,7 +13,7 @@ from guardproxy.flow import refusals
 from guardproxy.openai.fields import downward
 
 if TYPE_CHECKING:
-    from guardproxy.core.values import Call, Outcome, Record, Relayed
+    from guardproxy.core.values import Call, Outcome, Record, Relayed, Verdict
 
 
 def accepted(call: Call, answer: Answer, record: Record) -> Reply:
@@ -32,6 +32,14 @@ def accepted(call: Call, answer: Answer, record: Record) -> Reply:
     headers = downward(answer.headers)
     reply = Reply(answer.status, answer.body, headers, source="upstream", events=events, keepable=answer.keepable)
     reply.cut = not answer.keepable
+    return reply
+
+
+def judged(call: Call, answer: Answer, verdict: Verdict, record: Record) -> Reply:
+    """The reply that an answer makes which may pass: as repaired; one that is only counted is never shown again."""
+    reply = accepted(call, verdict.answer or answer, record)
+    if verdict.flawed and verdict.answer is None:
+        reply.keepable = reply.cut = False
     return reply
 
 

@@ -246,13 +246,12 @@ class _Pursuit:
         return verdict
 
     def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
-        if verdict is not None:
-            self.record.json = "retried" if self.record.asks_again and verdict.label == "valid" else verdict.label
-            if verdict.flawed:
-                self.record.parse_failures.append(self.record.attempts[-1].upstream)
-            if verdict.answer is not None:
-                answer = verdict.answer
-        return replies.accepted(self.call, answer, self.record)
+        if verdict is None:
+            return replies.accepted(self.call, answer, self.record)
+        self.record.json = "retried" if self.record.asks_again and verdict.label == "valid" else verdict.label
+        if verdict.flawed:
+            self.record.parse_failures.append(self.record.attempts[-1].upstream)
+        return replies.judged(self.call, answer, verdict, self.record)
 
     def _ask_again(self, answer: Answer, verdict: Verdict, target: Target) -> Story[bool]:
         """Put what is wrong into the conversation and wait; False once that has been done often enough."""

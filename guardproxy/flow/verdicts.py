@@ -67,5 +67,4 @@ def note(verdict: Verdict | None, reply: Reply, record: Record) -> None:
     record.json = "unchecked" if verdict.flawed else verdict.label
     if verdict.flawed:
         record.parse_failures.append(record.attempts[-1].upstream)
-    if verdict.note is not None or verdict.answer is not None:
         reply.keepable = reply.cut = False

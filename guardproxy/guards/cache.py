@@ -31,6 +31,7 @@ from guardproxy.openai.keeping import Kept, cut_by, keep, show, unpack
 from guardproxy.openai.repeatable import STATEFUL, is_deterministic, is_stateful
 from guardproxy.openai.strict import dumps
 
+_NEVER = float("-inf")
 __all__ = ["SPEC", "STATEFUL", "Cache", "Settings"]
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Cache(Guard):
         self._cut = frozenset(how for how in ("length", "content_filter") if getattr(settings, f"keep_{how}"))
         """By what an answer that is kept may have been ended."""
         self._swept = float("-inf")
-        self._purged = float("-inf")
+        self._purged: dict[str, float] = {}
+        """When each upstream's answers were last dropped, and everybody's (empty)."""
         self.sweeping = False
 
     def admit(self, call: Call, record: Record, now: float) -> Call | Reply:
@@ -149,7 +151,7 @@ class Cache(Guard):
         if (read := unpack(found)) is None or self._shadow:
             return None
         value, stored, expires = read[0], min(read[1] - self._epoch, now), read[2] - self._epoch
-        if stored <= self._purged or expires <= now:
+        if stored <= self._dropped(value.target.upstream) or expires <= now:
             return None
         self.entries.put(call.key, value, len(call.key) + value.weight, stored, expires)
         entry = self.entries.get(call.key, now)
@@ -162,9 +164,11 @@ class Cache(Guard):
 
     def settle(self, call: Call, reply: Reply, record: Record, now: float) -> None:
         """Keep the answer, under the mode in which it was given."""
-        target, late = record.target, record.started <= self._purged  # late: it may be what was to be forgotten
+        target = record.target
         whole = reply.keepable or (reply.cut and bool(self._cut) and cut_by(call, reply) <= self._cut)
-        if not call.key or not whole or reply.status != 200 or target is None or late:
+        if not call.key or not whole or reply.status != 200 or target is None:
+            return
+        if record.started <= self._dropped(target.upstream):  # it may be what was to be forgotten
             return
         key = call.key if target is call.targets[0] else self.key(call, target)
         value = keep(call, reply, target, record)
@@ -191,8 +195,12 @@ class Cache(Guard):
 
     def purge(self, upstream: str | None = None, now: float = float("-inf")) -> int:
         """Drop everything, or what *upstream* answered; tell how many. Calls begun before *now* are kept no more."""
-        self._purged = max(self._purged, now)
+        name = upstream or ""
+        self._purged[name] = max(self._purged.get(name, now), now)
         return self.entries.purge(None if upstream is None else lambda value: value.target.upstream == upstream)
+
+    def _dropped(self, upstream: str) -> float:
+        return max(self._purged.get("", _NEVER), self._purged.get(upstream, _NEVER)) if self._purged else _NEVER
 
     def state(self, now: float) -> dict[str, Any]:
         """How full it is."""

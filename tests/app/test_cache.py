@@ -115,6 +115,19 @@ async def test_judged_answers_are_kept_as_judged(stand):
     assert await stand.metric('llm_json_retry_count_count{model="llama"}') == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("lenient", [{"strict_schema": False}, {"enabled": "shadow"}])
+async def test_what_breaks_its_schema_is_not_kept(make, lenient, stream):
+    """It may be let through, but is not pinned: neither for this proxy nor for a strict one behind the same store."""
+    stand = await make({"json_guard": lenient})
+    stand.sims["llama"].faults = "wrong-type"
+    for _ in range(2):
+        answer = await stand.chat(stream=stream, response_format=JSON_SCHEMA)
+        assert "hit" not in status(answer)
+        assert answer.headers["X-Guardproxy-Json"] == "unchecked"
+    assert (await stand.state())["cache"]["size"] == 0
+
+
 async def test_headers_of_one_request_are_not_shown_again(stand):
     """Request ids, cookies and rate limits of the first caller are not the second one's."""
     first = await stand.chat(headers={"X-Request-Id": "first"})
@@ -357,6 +370,15 @@ async def test_purge(stand):
     answer = await stand.ask("DELETE", "/guard/cache?model=gpt", admin=True)
     assert answer.status == 422
     assert "llama" in answer.error["message"]
+
+
+async def test_a_purge_of_another_model_is_none_of_its_business(stand):
+    """What is under way to one model is kept, though another's answers are dropped."""
+    stand.sims["llama"].faults = "latency=0.3"
+    asked = asyncio.ensure_future(stand.chat())
+    await stand.until(lambda: stand.asked("llama") == 1)
+    await stand.ask("DELETE", "/guard/cache?model=mistral", admin=True)
+    assert status(await asked) == STORED
 
 
 async def test_a_purge_holds_for_calls_under_way(stand):

@@ -37,13 +37,13 @@ def test_what_left_is_read_where_it_can_be():
 
 
 def test_what_left_is_counted():
-    """What would not have passed is not kept; what is counted only, in shadow or by a lenient schema, may be."""
+    """What would not have passed is not kept, nor what is counted only, in shadow or by a lenient schema."""
     verdicts.note(None, Reply(200, b""), Record(0.0))
     for verdict, label, failures, kept in [
         (Verdict("valid"), "valid", 0, True),
         (Verdict("invalid", "no", flawed=True), "unchecked", 1, False),
         (Verdict("repaired", answer=said(1.0), flawed=True), "unchecked", 1, False),
-        (Verdict("unchecked", flawed=True), "unchecked", 1, True),
+        (Verdict("unchecked", flawed=True), "unchecked", 1, False),
         (Verdict("unchecked"), "unchecked", 0, True),
     ]:
         record, reply = Record(0.0), Reply(200, b"", keepable=True)
