@@ -27,7 +27,7 @@ check: $(STAMP) ## lint, format, types, the laws of the house, known holes; chan
 fuzz: $(STAMP) ## look for what nobody thought of, for SECONDS (60)
 	$(BIN)/python -m tests.faults.fuzz $(SECONDS)
 
-soak: $(STAMP) ## hundreds of callers, faults, reloads and kills for MINUTES (5); writes docs/soak.svg and docs/soak.md
+soak: $(STAMP) ## hundreds of callers, faults, reloads and kills for MINUTES (5); writes docs/soak.svg and docs/soak.md (not in CI)
 	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 audit: $(STAMP) ## ask the advisory services about every dependency; fails where none can be asked

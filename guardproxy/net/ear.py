@@ -224,5 +224,5 @@ class Ear:
         return b"" if dialect is None else dialect.told(dialect.error(502, "upstream_stream_interrupted", message))
 
 
-_STREAMED = Reply(200, b"", sent=True, events=True)
+_STREAMED = Reply(200, b"", source="cache", sent=True, events=True)
 """What one has got whose stream has begun: whatever becomes of it, nothing else can be answered."""

@@ -110,6 +110,7 @@ async def test_a_stream_is_joined_in_its_middle(make):
     again = await stand.chat(stream=True)
     assert again.headers["Cache-Status"].startswith("guardproxy; hit")
     assert again.body == others[0].body
+    assert (await stand.metrics())['guardproxy_requests_total{source="cache",status="2xx"}'] == 3
 
 
 async def test_streams_and_whole_answers_do_not_wait_for_each_other(make):

@@ -61,24 +61,35 @@ def words(soaked: Soaked, minutes: float) -> str:
     """What was done, what came of it, and what it took."""
     ends = "\n".join(f"| {end} | {count:,} |" for end, count in sorted(soaked.seen.ends.items()))
     first, last = soaked.samples[0], soaked.samples[-1]
+    warm = soaked.late[0]
+    troubles = ", ".join(f"{count} {kind}" for kind, count in soaked.troubles.items())
+    balance = soaked.unbalanced or "every call was a hit, a miss or passed by, once"
+    store = soaked.unused or f"used again after all that; {soaked.shared:,.0f} answers came from it"
+    if soaked.shared < 0:
+        store = "none was installed"
     per_call = soaked.cpu / max(soaked.calls, 1) * 1e6
     return f"""# A long run
 
 The whole program under everything at once: {soaked.connections} connections, streams and whole answers, one in five
 held against a schema, three in ten questions asked again and again (cache, single flight), 3 % of callers who leave,
 5 % of answers wrong in a way drawn at random (cut, reset, stalled, a byte changed, doubled, another's behind it,
-errors of every status, garbage), a reload and a killed model server every five seconds. Every answer carries the mark
-of its question. Written by `make soak MINUTES={minutes:g}`.
+errors of every status, garbage), a reload and a killed model server every five seconds. A second proxy shares a Redis
+with the first and takes one call in ten; that Redis is killed, and left hanging, every ten seconds. Every answer
+carries the mark of its question. Written by `make soak MINUTES={minutes:g}`; CI runs the same for five minutes, and
+fails where anything below is not as it should be.
 
 | how a call ended | calls |
 |---|---|
 {ends}
 
 - **Wrong, mixed or unreadable answers: {len(soaked.wrong)}** of {soaked.calls:,}.
-- Reloads: {soaked.reloads}; model servers killed: {soaked.kills}.
-- Memory: {first.rss / 1e6:.0f} MB at the start, {last.rss / 1e6:.0f} MB at the end;
+- Meanwhile: {troubles}.
+- Memory: {first.rss / 1e6:.0f} MB at the start, {warm.rss / 1e6:.0f} MB once warm, {last.rss / 1e6:.0f} MB at the end;
   {soaked.slope:+.2f} MB per 100,000 calls once warm.
-- Files and sockets at rest in the end, less those in the beginning: {soaked.left_files}.
+- At rest in the end, less what there was at rest once warm: {soaked.left_files} files and sockets,
+  {sum(soaked.left_tasks.values())} tasks.
+- Accounts: {balance}.
+- The store that two proxies share: {store}.
 - Processor: {per_call:,.0f} µs per call, faults, judging and reloads included.
 
 ![memory, files and calls over time](soak.svg)

@@ -8,10 +8,9 @@ from tests.faults.soak import soak
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.needs("redis-server")
 async def test_a_short_soak():
-    soaked = await soak(0.09, 40)
-    assert not soaked.wrong, soaked.wrong[0]
+    soaked = await soak(0.25, 40)
+    assert not soaked.flaws(), (soaked.flaws(), soaked.wrong[:1])
     assert soaked.seen.ends["answered"] > 100
-    assert soaked.reloads >= 1
-    assert soaked.kills >= 1
-    assert soaked.left_files <= 3
+    assert soaked.troubles.keys() == {"reloads", "model servers killed", "stores killed", "stores that hung"}
