@@ -38,7 +38,7 @@ LOAD: dict[str, Any] = {
 }
 SOUGHT: dict[str, Any] = {"enabled": True, "queue": QUEUE, "queue_seconds": 1}
 """The same line, and nothing said of what the model server bears."""
-CONNECTIONS = 256
+CONNECTIONS = 2000
 
 
 @final
