@@ -24,7 +24,7 @@ class Reader:
     the data lines of one event are joined by LF.  Whatever way the bytes were split, the payloads are the same.
     """
 
-    __slots__ = ("_data", "_fresh", "_held", "_length", "_parts", "_size")
+    __slots__ = ("_data", "_fresh", "_held", "_length", "_parts", "_size", "lost")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -33,6 +33,8 @@ class Reader:
         self._size = 0
         self._fresh = True
         self._held = False
+        self.lost = False
+        """Whether an event was dropped."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take *chunk*; return the payloads of the events that it ended, in order."""
@@ -86,7 +88,9 @@ class Reader:
         data = self._data
         for line in lines:
             if not line:
-                if data and self._size <= BUFFER:
+                if self._size > BUFFER:
+                    self.lost = True
+                elif data:
                     payloads.append(data[0] if len(data) == 1 else b"\n".join(data))
                 data.clear()
                 self._size = 0

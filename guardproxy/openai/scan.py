@@ -14,7 +14,7 @@ from guardproxy.openai import begin
 from guardproxy.openai.alike import Alike
 from guardproxy.openai.completion import Assembly
 from guardproxy.openai.envelope import error_in
-from guardproxy.openai.events import DONE, Reader, braced
+from guardproxy.openai.events import BUFFER, DONE, Reader, braced
 from guardproxy.openai.examine import ENDED
 from guardproxy.openai.strict import loads
 
@@ -54,6 +54,8 @@ class Scan:
         before = self.events
         for payload in self._reader.feed(chunk):
             self._take(payload)
+        if self._reader.lost:  # of no account where its bytes go past; but it is missing from what is put together
+            self._flaw = self._flaw or f"an event of more than {BUFFER >> 20} MiB"
         return self.events - before
 
     def close(self) -> None:

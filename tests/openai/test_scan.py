@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from guardproxy.openai import events
 from guardproxy.openai.completion import assemble
 from guardproxy.openai.events import DONE, event, raw_event
 from guardproxy.openai.scan import Scan
@@ -149,3 +150,15 @@ def test_tokens_counted_at_the_end_are_an_end():
     assert not told(True).complete()
     assert not told(True, True).complete()
     assert not told(False, True, False).complete()
+
+
+def test_an_event_that_is_too_long_is_not_overlooked(monkeypatch):
+    """Of an answer that is put together nothing may be missing: it is said why there is none."""
+    monkeypatch.setattr(events, "BUFFER", 200)
+    scan = Scan().assemble()
+    said = {"choices": [{"index": 0, "delta": {"content": "x" * 300}, "finish_reason": None}]}
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    scan.feed(events.event(said) + events.event(last))
+    assert scan.complete()
+    with pytest.raises(ValueError, match="an event of more than"):
+        scan.told()
