@@ -17,6 +17,8 @@ _WORD = re.compile(rb'"(?:content|text|reasoning_content|reasoning)"\s*:\s*"[^"]
 """Almost every first word matches: no need to decode it.  Within a text the quotes are escaped."""
 _OPENED = ("text", "thinking", "message", "reasoning", "output_text", "reasoning_text", "summary_text")
 """Blocks, items and parts that are nothing before something is said in them."""
+_SAID = ("text", "thinking", "content", "summary")
+"""Where they say it."""
 
 
 def chunk(payload: bytes) -> bool:
@@ -41,7 +43,7 @@ def typed(event: dict[str, Any]) -> bool:
         return any(value for name, value in delta.items() if name != "type")
     for name in ("content_block", "item", "part"):
         if isinstance(opened := event.get(name), dict) and opened.get("type") in _OPENED:
-            return bool(opened.get("text") or opened.get("thinking"))
+            return any(opened.get(said) for said in _SAID)
     return event.get("type") != "content_block_stop"
 
 

@@ -84,6 +84,7 @@ def test_quoted_text_is_not_taken_for_a_word():
         ({"type": "response.output_item.added", "item": {"type": "reasoning", "summary": []}}, False),
         ({"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}}, True),
         ({"type": "response.content_part.added", "part": {"type": "output_text", "text": ""}}, False),
+        ({"type": "response.output_item.done", "item": {"type": "message", "content": [{"text": "a"}]}}, True),
         ({"type": "response.output_text.delta", "delta": ""}, False),
         ({"type": "response.output_text.delta", "delta": "a"}, True),
         ({"type": "response.reasoning_summary_text.delta", "delta": "a"}, True),
