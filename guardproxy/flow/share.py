@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from guardproxy.core.steps import Fetch, Fetched, Join, Landed, Step
 from guardproxy.core.values import Fault, Reply
 from guardproxy.flow import refusals
-from guardproxy.openai.fields import kept
+from guardproxy.openai.fields import is_encoded, kept
 
 if TYPE_CHECKING:
     from guardproxy.core.flights import Flight, Flights
@@ -80,7 +80,8 @@ def is_due(call: Call, rules: Rules, now: float) -> bool:
 
 def is_shared(reply: Reply) -> bool:
     """Whether another try of the same call could hardly come to anything else."""
-    return reply.status < 500 and reply.status not in _OWN_LUCK and reply.source in _SHARED
+    lucky = reply.status < 500 and reply.status not in _OWN_LUCK and reply.source in _SHARED
+    return lucky and not is_encoded(reply.headers)
 
 
 def _told(reply: Reply, flight: Flight, record: Record) -> Reply:

@@ -26,6 +26,7 @@ from guardproxy.core.guard import NOBODY, Guard, Parts, Spec
 from guardproxy.core.lru import Lru
 from guardproxy.core.units import Bytes, Seconds
 from guardproxy.core.values import Reply
+from guardproxy.openai.fields import is_encoded
 from guardproxy.openai.identity import Identity
 from guardproxy.openai.keeping import Kept, cut_by, keep, show, unpack
 from guardproxy.openai.repeatable import STATEFUL, is_deterministic, is_stateful
@@ -166,7 +167,7 @@ class Cache(Guard):
         """Keep the answer, under the mode in which it was given."""
         target = record.target
         whole = reply.keepable or (reply.cut and bool(self._cut) and cut_by(call, reply) <= self._cut)
-        if not call.key or not whole or reply.status != 200 or target is None:
+        if not call.key or not whole or reply.status != 200 or target is None or is_encoded(reply.headers):
             return
         if record.started <= self._dropped(target.upstream):  # it may be what was to be forgotten
             return

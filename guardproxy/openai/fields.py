@@ -77,6 +77,11 @@ def kept(headers: Headers) -> Headers:
     return [pair for pair in headers if _fate(pair[0]) & _KEPT]
 
 
+def is_encoded(headers: Headers) -> bool:
+    """Whether a body comes in a coding (``Content-Encoding``) that not everybody has asked for."""
+    return (value(headers, b"content-encoding") or b"identity").strip().lower() != b"identity"
+
+
 def lines(headers: Headers) -> bytes:
     """*headers* as they stand on the wire; remembered, since most answers of an upstream bring the same."""
     if not headers:

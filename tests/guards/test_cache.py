@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -208,6 +209,19 @@ def test_what_is_kept_where_it_is_told(length, content_filter, stream):
             kept.append(finish)
             assert isinstance(admitted(house, body)[0], Reply)
     assert kept == ["length"] * length + ["content_filter"] * content_filter
+
+
+@pytest.mark.parametrize("coding, kept", [(b"gzip", False), (b"Identity", True)])
+def test_a_coding_that_not_everybody_takes(coding, kept):
+    """An upstream that compresses though it was asked not to: its answer is for the caller who may have wanted that."""
+    house = House()
+    telling, record = house.begin(BODY)
+    answer = said(1.0, "x")
+    body = gzip.compress(answer.body) if coding == b"gzip" else answer.body
+    headers = [*answer.headers, (b"Content-Encoding", coding)]
+    reply = play(telling, (ask("llama"), replace(answer, headers=headers, body=body)))
+    assert reply.status == 200
+    assert record.cache.endswith("stored") is kept
 
 
 def test_choices_that_ended_differently():
