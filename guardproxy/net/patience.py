@@ -63,7 +63,7 @@ FRESH, HEAD, BUSY, STUCK, IDLE, LEAVING = Phase
 class Patient(Seam):
     """A connection that knows how long to wait, and how to part."""
 
-    __slots__ = ("_pending", "_reading", "_timer", "_until", "deaf", "front", "phase")
+    __slots__ = ("_pending", "_reading", "_timer", "_turns", "_until", "deaf", "front", "phase")
 
     def __init__(self, manager: Any, front: Front, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, loop, **settings)
@@ -77,6 +77,8 @@ class Patient(Seam):
         """Bytes the caller had not read when the timer was set."""
         self._reading: asyncio.TimerHandle | None = None
         """Looks whether a caller reads who has been sent more than he has read."""
+        self._turns = 0
+        """How often such a one has read on."""
 
     def refuse_next(self, refused: Refused) -> None:
         """Answer no more than this behind what is queued, and read nothing any more."""
@@ -117,14 +119,19 @@ class Patient(Seam):
         """Look from now on whether the caller reads: if not, he holds a connection to a model, and a place there."""
         super().pause_writing()
         if self._reading is None and self.transport is not None:
-            self._look(-1)
+            self._look((-1, -1))
 
-    def _look(self, before: int) -> None:
+    def resume_writing(self) -> None:
+        """He has read enough to be sent more."""
+        self._turns += 1
+        super().resume_writing()
+
+    def _look(self, before: tuple[int, int]) -> None:
         """End it this instant where he has taken nothing since the last look, when it was this much."""
         self._reading, transport = None, self.transport
         if not self.writing_paused or transport is None or transport.is_closing():
             return
-        taken = _taken(transport)
+        taken = _taken(transport), self._turns
         if taken == before:
             transport.abort()
         else:

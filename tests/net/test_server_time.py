@@ -298,3 +298,36 @@ async def test_a_caller_who_goes_on_sending_is_let_finish_then_dropped(monkeypat
         began = time.monotonic()
         await until(lambda: house.server.connections == 0)
         assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+async def test_a_caller_who_is_sent_more_than_he_reads(tmp_path, where, reads):
+    """Row 60: he has the time of a body from one read to the next, over TCP or a unix socket; then he is reset."""
+    gone = asyncio.Event()
+
+    async def handler(_request: Request, outlet: Outlet) -> None:
+        outlet.begin(200, [])
+        try:
+            for _ in range(400):
+                outlet.write(b"x" * 65536)
+                await outlet.drain()
+            outlet.end()
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+
+    address = f"unix:{tmp_path}/front.sock" if where == "unix" else where
+    async with serving(handler, address=address, body_timeout=0.5) as house:
+        phone = await house.dial()
+        phone.send(GET)
+        if not reads:
+            await asyncio.wait_for(gone.wait(), 20)
+            return
+        came = 0
+        for _ in range(6):
+            await asyncio.sleep(0.2)
+            came += len(await phone.reader.read(1 << 20))
+        while not gone.is_set() and came < 400 * 65536:
+            came += len(await phone.reader.read(1 << 20))
+        assert not gone.is_set()
