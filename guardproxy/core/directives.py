@@ -6,11 +6,14 @@ guard's.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
 
 _ANY = float("inf")
+_PART = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.|\\$)*+(?:"|$))++')
+"""What stands between two commas: one inside of quotes is part of a value."""
 
 
 @final
@@ -55,10 +58,10 @@ def read(text: str) -> Asks:
     A number that cannot be read asks for the freshest (§ 4.2.1); ``max-stale`` without one takes any.
     """
     found: dict[str, str | None] = {}
-    for part in text.split(","):
-        name, equals, value = part.strip().partition("=")
-        if name:
-            found[name] = value.strip('"') if equals else None
+    for part in _PART.findall(text):
+        name, equals, value = part.partition("=")
+        if name := name.strip():
+            found[name] = value.strip().strip('"') if equals else None
     return Asks(
         no_store="no-store" in found,
         no_cache="no-cache" in found,

@@ -26,6 +26,12 @@ from guardproxy.core.directives import NOTHING, Asks, read
         ("max-stale=8", Asks(max_stale=8.0)),
         ("max-stale=", Asks()),
         (",;=, private", NOTHING),
+        ('ext="a, no-store, only-if-cached", max-age=5', Asks(max_age=5.0)),
+        ('ext="a\\", no-store", no-cache', Asks(no_cache=True)),
+        ('no-cache, ext="never closed, no-store', Asks(no_cache=True)),
+        ("max-age = 5 ,no-cache ", Asks(max_age=5.0, no_cache=True)),
+        ('no-cache="set-cookie"', Asks(no_cache=True)),
+        ("no-store-at-all, xno-cache", NOTHING),
     ],
 )
 def test_reading(text, asks):
