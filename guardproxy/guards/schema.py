@@ -84,8 +84,9 @@ class Settings:
     max_tokens_limit: int = 8192
     """Tokens to which ``max_tokens`` is raised at the most where an answer was cut before it was whole JSON."""
     judge_seconds: Seconds = Seconds(2)
-    """Seconds that judging one large answer, or one by a schema that makes much work, may take, and making ready a large
-    schema; it is done in a process of its own. An answer that takes longer counts as not valid, and a schema as none."""
+    """Seconds that judging one large answer, or one by a schema that makes much work, may take, and making ready a
+    large schema; it is done in a process of its own. An answer that takes longer counts as not valid, and a schema as
+    none."""
     judge_memory: Bytes = Bytes(256 << 20)
     """Memory that such a process may take for it."""
     schemas: dict[str, Declared] = field(default_factory=dict)
