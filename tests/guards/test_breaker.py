@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -365,3 +366,12 @@ def test_it_is_built_of_the_configuration():
     shorter = SPEC.build(settings, parts)
     assert isinstance(shorter, Breaker)
     assert shorter.circuits["a"]._lease == LEASE
+
+
+def test_a_probe_is_an_experiment_and_nothing_else_is():
+    """Half a minute for one; for ever for an attempt of a closed circuit, also one that was late."""
+    breaker = Breaker(Settings(minimum_requests=1, timeout=Seconds(10)), ["a"])
+    usual = token(breaker, 0.0)
+    assert breaker.trial(usual) == inf
+    fails(breaker, 0.0)
+    assert breaker.trial(token(breaker, 10.0)) == 30.0
