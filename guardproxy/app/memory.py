@@ -13,32 +13,49 @@ from __future__ import annotations
 
 import ctypes
 import resource
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from guardproxy.guards.cache import Cache
 
 HIGH: Final = 0.85
 FULL: Final = 0.95
-_GRANTS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where a container reads what it is granted: control groups, version 2 and 1."""
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_OWN: Final = Path("/proc/self/cgroup")
+"""Which groups this process is in, one a line: ``0::/path`` (version 2), ``4:memory:/path`` (version 1)."""
 _NO_GRANT: Final = 1 << 50
 """Version 1 says a number beyond any machine where there is no limit."""
 
 
-def granted() -> int | None:
-    """Bytes that the container may take; None where nobody limits it."""
-    for path in _GRANTS:
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < _NO_GRANT:
-            return int(text)
-    return None
+def granted(groups: Path = _GROUPS, own: Path = _OWN) -> int | None:
+    """Bytes that this process may take, the least that any of its control groups grants; None where none limits it.
+
+    A container sees its own group at the root, a service of systemd (``MemoryMax``) is somewhere below.
+    """
+    found = []
+    for folder, name, path in _places(groups, own):
+        for place in (path, *path.parents):
+            try:
+                text = (folder / str(place).lstrip("/") / name).read_text(encoding="ascii").strip()
+            except OSError:
+                continue
+            if text.isdigit() and int(text) < _NO_GRANT:
+                found.append(int(text))
+    return min(found, default=None)
+
+
+def _places(groups: Path, own: Path) -> Iterator[tuple[Path, str, PurePosixPath]]:
+    """Where both versions keep what is granted: a folder, the name of the file, and the path of our group."""
+    try:
+        lines = own.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    paths = {kinds: path for _, kinds, path in (line.split(":", 2) for line in lines if line.count(":") >= 2)}
+    yield groups, "memory.max", PurePosixPath(paths.get("", "/"))
+    yield groups / "memory", "memory.limit_in_bytes", PurePosixPath(paths.get("memory", "/"))
 
 
 def taken() -> int:

@@ -102,7 +102,7 @@ class Limits:
     body_timeout: Seconds = Seconds(60)
     """Seconds in which the body of a request has to come; and that a caller may read nothing of what he is sent."""
     memory: Bytes | None = None
-    """Memory the process may take: near it the cache shrinks, then calls are refused; null: the container's limit."""
+    """Memory the process may take: near it the cache shrinks, then calls are refused; null: what cgroups grant."""
 
 
 @final

@@ -47,3 +47,27 @@ def test_nobody_limits_it():
 def test_what_the_system_says():
     assert taken() > 1 << 20
     assert granted() is None or (granted() or 0) > 1 << 20
+
+
+@pytest.mark.parametrize(
+    "own, files, limit",
+    [
+        ("0::/\n", {"memory.max": "1000\n"}, 1000),  # a container: its own group is the root
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/system.slice/proxy.service\n", {"system.slice/proxy.service/memory.max": "1000\n"}, 1000),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "500\n", "memory.max": "900\n"}, 500),
+        ("0::/of/the/host\n", {"memory.max": "1000\n"}, 1000),  # a container that is told another's names
+        ("4:memory:/pod:1\n0::/\n", {"memory/pod:1/memory.limit_in_bytes": "700\n"}, 700),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        (None, {"memory.max": "1000\n"}, 1000),
+        ("nonsense\n", {}, None),
+    ],
+)
+def test_what_is_granted(tmp_path, own, files, limit):
+    """The least of what the groups of this process grant, wherever they are."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    assert granted(tmp_path, tmp_path / "own") == limit

@@ -134,6 +134,11 @@ class Program:
         """Files and sockets it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 -- only the count
 
+    def peak(self) -> int:
+        """The most memory that it has ever taken, bytes."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:  # noqa: PTH123 -- of the kernel's
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
     def rss(self) -> int:
         """Bytes of memory it takes."""
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:  # noqa: PTH123 -- of the kernel's

@@ -11,8 +11,10 @@ import socket
 import sys
 import tempfile
 import time
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -21,6 +23,11 @@ from tests.faults.soak import Line
 from tests.faults.trial import NEVER
 from tests.faults.wire import asking, request
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SPARE = 2000
+"""Files that are for other things."""
 CHANGES = {"cache": {"enabled": False}, "log": {"sample": 0.0}}
 
 
@@ -36,29 +43,52 @@ class Idle:
     """Seconds of a call without them, and with them."""
 
 
+@contextmanager
+def room(most: int) -> Iterator[int]:
+    """As many connections, up to *most*, as this machine lets both ends have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = most + SPARE
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, max(need, hard)))
+    except (ValueError, OSError):  # only root may raise the harder bound
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, hard), hard))
+    try:
+        yield min(need, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) - SPARE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+
+
+@asynccontextmanager
+async def resting(run: Program, count: int) -> AsyncIterator[list[socket.socket]]:
+    """So many connections over which something has been asked once."""
+    host, _, port = run.app.rpartition(":")
+    connections: list[socket.socket] = []
+    try:
+        for number in range(count):
+            connection = socket.create_connection((host, int(port)))
+            connections.append(connection)
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if number % 100 == 99:
+                await asyncio.sleep(0.01)
+        for connection in connections:
+            while not connection.recv(4096).endswith(b"ok\n"):
+                pass
+        await asyncio.sleep(1.0)
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
 async def idle(count: int = 10_000) -> Idle:
     """Open so many connections, ask once over each, and let them rest."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 2000, max(count + 2000, _hard())))
-    with tempfile.TemporaryDirectory() as folder:
-        changes = {**CHANGES, "limits": {"connections": count + 100}}
-        async with program(Path(folder), changes, files=count + 2000) as run:
+    with room(count) as many, tempfile.TemporaryDirectory() as folder:
+        changes = {**CHANGES, "limits": {"connections": many + 100}}
+        async with program(Path(folder), changes, files=many + 1000) as run:
             alone, before = await _call(run), run.rss()
-            host, _, port = run.app.rpartition(":")
-            resting = []
-            for number in range(count):
-                sock = socket.create_connection((host, int(port)))
-                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                resting.append(sock)
-                if number % 100 == 99:
-                    await asyncio.sleep(0.01)
-            for sock in resting:
-                while not sock.recv(4096).endswith(b"ok\n"):
-                    pass
-            await asyncio.sleep(1.0)
-            among, after = await _call(run), run.rss()
-            for sock in resting:
-                sock.close()
-            return Idle(count, (after - before) / count, alone, among)
+            async with resting(run, many):
+                among, after = await _call(run), run.rss()
+            return Idle(many, (after - before) / many, alone, among)
 
 
 async def _call(run: Program) -> float:
@@ -70,10 +100,6 @@ async def _call(run: Program) -> float:
         took.append(time.monotonic() - at)
     line.drop()
     return sorted(took)[50]
-
-
-def _hard() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def words(resting: Idle | None = None) -> str:

@@ -8,16 +8,22 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.faults import jail
 from tests.faults.program import program
+from tests.faults.resting import resting, room
 from tests.faults.test_app import App
 from tests.faults.trial import NEVER, Trial, says
-from tests.faults.wire import WELL, asking, completion, mistake, request, whole
+from tests.faults.wire import CHAT, WELL, asking, completion, mistake, read, request, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1 << 20
 
@@ -241,6 +247,93 @@ async def test_memory_runs_short(tmp_path):
         assert most < limit + 60 * MIB  # what comes within a second
         assert [line for line in run.log() if line["msg"] == "short of memory"]
         assert (await run.ask(asking("after"), NEVER)).status in (200, 503)
+        assert await run.stop() == 0
+
+
+@contextmanager
+def group(limit: int) -> Iterator[Path | None]:
+    """A control group that grants *limit* bytes; None where this machine makes none for us."""
+    base, name = Path("/sys/fs/cgroup"), f"guardproxy-test-{os.getpid()}"
+    for place, file in ((base / "memory" / name, "memory.limit_in_bytes"), (base / name, "memory.max")):
+        try:
+            place.mkdir()
+        except OSError:
+            continue
+        try:
+            (place / file).write_text(str(limit))
+        except OSError:  # version 2 without its memory controller
+            place.rmdir()
+            continue
+        try:
+            yield place
+        finally:
+            place.rmdir()
+        return
+    yield None
+
+
+@pytest.mark.row(94)
+async def test_a_control_group_runs_short(tmp_path):
+    """The kernel kills whoever takes more than his group grants: the cache shrinks before, and nobody is killed.
+
+    Where the machine makes no groups for us the limit is told by `limits.memory` instead, and nobody kills.
+    """
+    changes = {"cache": {"max_bytes": "1GiB", "max_size": 100_000}}
+    async with program(tmp_path, changes) as run:
+        limit = run.rss() + 90 * MIB
+        await run.stop()
+    with group(limit) as place:
+        join = ("/bin/sh", "-c", f'echo $$ > {place}/cgroup.procs; exec "$@"', "sh") if place else ()
+        prelude = (*join, sys.executable, "-m", "guardproxy")
+        changes = changes if place else {**changes, "limits": {"memory": limit}}
+        async with program(tmp_path, changes, prelude=prelude) as run:
+            run.llama.play = says(whole(completion("x" * MIB)), then="keep")
+            statuses: list[int] = []
+            while await run.metric("cache_evictions_total") == 0:
+                statuses.append((await run.ask(asking(str(len(statuses))), NEVER)).status)
+                assert len(statuses) < 200, "it takes what it likes"
+                await asyncio.sleep(0.1)  # it looks once a second
+            assert set(statuses) == {200}  # kept answers first, new calls last
+            assert [line for line in run.log() if line["msg"] == "short of memory"]
+            kept = await run.metric("guardproxy_cache_bytes")
+            assert 5 * MIB < kept < 60 * MIB
+            assert (await run.ask(asking("after"), NEVER)).status == 200
+            assert await run.stop() == 0
+
+
+IDLE = 16 * 1024
+"""Bytes that a connection may take over which nothing is asked; 6,500 were measured."""
+
+
+@pytest.mark.timeout(180)
+async def test_thousands_of_connections_rest(tmp_path):
+    """Each takes little, nobody else is kept waiting, and all are closed in the end."""
+    with room(10_000) as count:
+        changes = {"limits": {"connections": count + 100}}
+        async with program(tmp_path, changes, files=count + 1000) as run:
+            assert (await run.ask(asking("before"), NEVER)).status == 200
+            before = run.rss()
+            async with resting(run, count) as connections:
+                assert (run.rss() - before) / count < IDLE
+                assert await run.metric("guardproxy_client_connections") >= count
+                assert (await run.ask(None, method="GET", path="/healthz", host="localhost")).status == 200
+                assert (await run.ask(asking("among"), NEVER)).status == 200
+                assert await run.stop() == 0
+                assert not any(connection.recv(1) for connection in connections)
+
+
+@pytest.mark.row(66)
+@pytest.mark.parametrize("path", [CHAT, "/llama/v1/files"])
+async def test_a_body_beyond_all_bounds(tmp_path, path):
+    """A hundred megabytes that come in chunks are refused at the bound; the process never held more."""
+    async with program(tmp_path, {"limits": {"request_bytes": MIB}}) as run:
+        assert (await run.ask(asking("before"), NEVER)).status == 200
+        before, part = run.peak(), b"%x\r\n%b\r\n" % (MIB, b"x" * MIB)
+        for _ in range(3):
+            head = request(None, NEVER, "Transfer-Encoding: chunked", path=path)
+            seen = read(await run.send(head, *[part] * 100), more=True)[0]
+            assert (seen.status, seen.error["code"]) == (413, "request_too_large")
+        assert run.peak() - before < 16 * MIB
         assert await run.stop() == 0
 
 
