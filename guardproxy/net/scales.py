@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -32,6 +33,8 @@ IDLE: Final = 60.0
 """Seconds after which a process that nobody needs is ended."""
 GRACE: Final = 5.0
 """Seconds to start, and to notice that its time is over, which a process does by itself."""
+_ENDED: Final = (-signal.SIGALRM, -signal.SIGKILL, -signal.SIGTERM)
+"""How a process ends that did not end of itself."""
 
 
 @final
@@ -85,21 +88,31 @@ class Scales:
         await asyncio.gather(*self._ending)
 
     async def _asked(self, question: bytes) -> bytes | None:
-        process = None
-        good = False
+        """Ask a process that is there; one that ends of something else than time had kept too much: ask a fresh one."""
+        process = self._free()
+        if process is None:
+            return (await self._answered(None, question))[0]
+        answer, ended = await self._answered(process, question)
+        return answer if answer is not None or ended else (await self._answered(None, question))[0]
+
+    async def _answered(self, process: Process | None, question: bytes) -> tuple[bytes | None, bool]:
+        """The answer of *process*, or of a fresh one; and whether it was ended, by its time or by whoever is short of memory."""
+        answer = None
         try:
-            process = self._free() or await self._start()
+            if process is None:
+                process = await self._start()
             self._busy.add(process)
             async with asyncio.timeout(self.seconds + GRACE):
                 answer = await _exchange(process, ASKED.pack(self.seconds, len(question)) + question)
-            good = answer is not None
-            return answer
+                if answer is None:
+                    return None, await process.wait() in _ENDED
+            return answer, False
         except (OSError, TimeoutError):
-            return None
+            return None, True
         finally:
             if process is not None:
                 self._busy.discard(process)
-                if good:
+                if answer is not None:
                     self._rest(process)
                 else:
                     self._end(process)

@@ -154,3 +154,14 @@ async def test_a_system_that_has_no_process_left(scales, monkeypatch):
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
     assert await scales.weigh(asked("{}")) is None
+
+
+async def test_a_process_that_has_kept_too_much(scales):
+    """Who runs out of memory for what he has kept is followed by a fresh one, which answers; nobody notices."""
+    scales.memory = 96 << 20
+    schemas = [compile_schema({"pattern": rf"^[\p{{L}}\p{{N}}]{{0,{300 + number}}}$"}) for number in range(6)]
+    for check in schemas:
+        answer = await scales.weigh(asked('"abc"', check))
+        assert answer is not None
+        assert weighing.read(answer) == [FINE]
+    assert repr(scales) == "<Scales 0 busy, 1 idle>"
