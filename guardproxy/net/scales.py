@@ -96,7 +96,10 @@ class Scales:
         return answer if answer is not None or ended else (await self._answered(None, question))[0]
 
     async def _answered(self, process: Process | None, question: bytes) -> tuple[bytes | None, bool]:
-        """The answer of *process*, or of a fresh one; and whether it was ended, by its time or by whoever is short of memory."""
+        """The answer of *process*, or of a fresh one.
+
+        And whether it was ended, by its time or by whoever is short of memory.
+        """
         answer = None
         try:
             if process is None:
