@@ -209,20 +209,44 @@ async def test_what_is_under_way_is_answered():
 
 
 STEPS = range(40)
+NOTHING = {"type": "json_object"}
+FILES = b"POST /llama/v1/files HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+KINDS: dict[str, tuple[bytes, list[bytes], bool]] = {
+    "whole": (request(asking(), NEVER), [whole(WELL)], False),
+    "stream": (request(asking(stream=True), NEVER), [events(*WELL_EVENTS)], True),
+    "judged": (request(asking(response_format=NOTHING), NEVER), [whole(completion("{}"))], False),
+    "held": (
+        request(asking(stream=True, response_format=NOTHING), NEVER),
+        [events(piece("{"), piece("}"), piece("", "stop"))],
+        True,
+    ),
+    "asked again": (
+        request(asking(response_format=NOTHING), NEVER),
+        [whole(completion("no")), whole(completion("{}"))],
+        False,
+    ),
+    "passed through": (FILES, [whole(b"kept")], False),
+}
+"""What is asked, what the model server says to it, and whether that may be cut."""
 
 
 @pytest.mark.row(87)
-@pytest.mark.parametrize("stream", [False, True])
-async def test_the_end_comes_at_any_step(*, stream):
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_end_comes_at_any_step(kind):
     """Stopped after any number of turns of the loop, a call is answered whole or visibly not, and nothing is left."""
-    ends = set()
+    asked, answers, stream = KINDS[kind]
+    changes = {
+        "drain": {"seconds": 0, "idle_seconds": 0},
+        "json_guard": {"backoff_base": 0.001, "jitter": 0, "stream_validation": "hold"},
+    }
+    ends, bodies = set(), set()
     for steps in STEPS:
-        async with Trial({"drain": {"seconds": 0, "idle_seconds": 0}}) as trial:
-            trial.llama.play = says(events(*WELL_EVENTS) if stream else whole(WELL), then="keep")
+        async with Trial(changes) as trial:
+            trial.llama.play = turns(*(says(answer, then="keep") for answer in answers))
             async with App(trial) as app:
-                app.say(request(asking(stream=stream), NEVER))
+                app.say(asked)
                 for _ in range(steps):
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.0005 if kind == "asked again" else 0)
                 trial.proxy.app._front.stopping = True  # what `Server.close` does, without the time it leaves to others
                 for caller in trial.proxy.app._at_work():
                     caller.interrupt()
@@ -235,7 +259,7 @@ async def test_the_end_comes_at_any_step(*, stream):
             seen, _ = read(wire)
             if seen.status == 200 and not seen.cut:
                 ends.add("whole")
-                assert seen.body == (b"".join(WELL_EVENTS) + DONE if stream else WELL)
+                bodies.add(seen.body)
             elif seen.status == 200:
                 ends.add("cut")
                 assert stream
@@ -246,6 +270,8 @@ async def test_the_end_comes_at_any_step(*, stream):
                 assert (seen.status, seen.error["code"]) == (503, "shutting_down")
             assert all(up.open == 0 for up in trial.proxy.house.upstreams.values())
     assert {"whole", "refused"} <= ends, ends
+    (body,) = bodies  # always the same
+    assert body.endswith(DONE) is stream
 
 
 @pytest.mark.row(88)
@@ -253,7 +279,7 @@ async def test_killed_under_load_and_started_again(tmp_path):
     """A process that is killed leaves nothing that its successor trips over: the same ports, a fresh start."""
     async with program(tmp_path) as run:
         listen, admin = run.app, run.admin
-        for _ in range(2):
+        for _ in range(4):
             stop = asyncio.Event()
             answered: list[bool] = []
 
