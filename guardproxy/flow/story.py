@@ -248,7 +248,8 @@ class _Pursuit:
     def _accept(self, answer: Answer, verdict: Verdict | None) -> Reply:
         if verdict is None:
             return replies.accepted(self.call, answer, self.record)
-        self.record.json = "retried" if self.record.asks_again and verdict.label == "valid" else verdict.label
+        again = self.record.asks_again or self.escalated
+        self.record.json = "retried" if again and verdict.label == "valid" else verdict.label
         if verdict.flawed:
             self.record.parse_failures.append(self.record.attempts[-1].upstream)
         return replies.judged(self.call, answer, verdict, self.record)

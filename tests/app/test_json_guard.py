@@ -403,6 +403,16 @@ async def test_escalation(make):
     assert stand.asked("mistral") == 2
 
 
+@pytest.mark.parametrize("most", [0, 1])
+async def test_an_escalated_answer_says_so(make, most):
+    """It is no answer that was right as it came, however often the first model was asked."""
+    stand = await make({"json_guard": {"escalate": True, "max_retries": most}})
+    stand.sims["llama"].faults = "not-json"
+    answer = await stand.chat(response_format=JSON_SCHEMA)
+    assert (answer.status, answer.headers["X-Guardproxy-Json"]) == (200, "retried")
+    assert await stand.metric('guardproxy_json_total{result="retried"}') == 1
+
+
 async def test_escalation_without_a_breaker(make):
     """Nothing but `escalate` moves a call then: an outage stays one, a bad answer is asked for elsewhere."""
     stand = await make({"json_guard": {"escalate": True, "max_retries": 1}, "circuit_breaker": {"enabled": False}})
