@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from guardproxy.openai.language import Language
 
 
+FAILED = "error"
+"""The finish reason by which an engine says that it has broken (vLLM)."""
 ENDED = frozenset(("stop", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos", "end_turn"))
 """Finish reasons that say that the model had said what it had to say."""
 INFLATED = 64 << 20
@@ -67,6 +69,8 @@ def choices_flaw(doc: Any) -> str | None:
     for choice in choices:
         if not isinstance(choice, dict):
             return "answered with choices that are no objects"
+        if choice.get("finish_reason") == FAILED:
+            return "ended its answer with an error"
     return None
 
 

@@ -15,7 +15,7 @@ from guardproxy.openai.alike import Alike
 from guardproxy.openai.completion import Assembly
 from guardproxy.openai.envelope import error_in
 from guardproxy.openai.events import BUFFER, DONE, Reader, braced
-from guardproxy.openai.examine import ENDED
+from guardproxy.openai.examine import ENDED, FAILED
 from guardproxy.openai.strict import loads
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Scan:
         self.events += 1
         if not self.begun:
             self.begun = begin.chunk(payload)
+            if b'"error"' in payload:  # not only what stands under that name
+                self._read(self._decoded(payload))
         if (payload[0] != 0x7B or payload[-1] != 0x7D) and not braced(payload):
             self.broken = True
         if self._assembly is not None or self._watch is not None:
@@ -137,7 +139,7 @@ class Scan:
         if not isinstance(doc, dict):
             return
         if self.error is None:
-            self.error = error_in(doc)
+            self.error = error_in(doc) or (doc if doc.get("object") == "error" else None)
         usage = doc.get("usage")
         if isinstance(usage, dict):
             if self.usage is None:
@@ -148,3 +150,4 @@ class Scan:
             if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
                 index = choice.get("index", 0)
                 self.finished[index if isinstance(index, int) else 0] = choice["finish_reason"]
+                self.broken = self.broken or choice["finish_reason"] == FAILED

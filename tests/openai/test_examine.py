@@ -56,6 +56,7 @@ def test_a_good_answer():
         (b'{"choices":[]}', "application/json", "without choices"),
         (b'{"choices":{}}', "application/json", "without choices"),
         (b'{"choices":[3]}', "application/json", "no objects"),
+        (b'{"choices":[{"message":{"content":""},"finish_reason":"error"}]}', "application/json", "with an error"),
         (b'{"choices":[{"a":1,"a":2}]}', "application/json", "not JSON"),
         (b"\xff\xfe", "application/json", "not JSON"),
         (b": ping\n\n", EVENTS, "no object"),

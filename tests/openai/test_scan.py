@@ -162,3 +162,13 @@ def test_an_event_that_is_too_long_is_not_overlooked(monkeypatch):
     assert scan.complete()
     with pytest.raises(ValueError, match="an event of more than"):
         scan.told()
+
+
+def test_an_engine_that_breaks_says_so_in_its_own_ways():
+    """A finish reason that is an error, or an error that is no field: the model was not well."""
+    scan = scanned(chunk(content="a"), chunk(finish="error"), END)
+    assert (scan.complete(), scan.broken, scan.keepable()) == (True, True, False)
+    scan = scanned(event({"object": "error", "message": "x", "code": 500}), END)
+    assert (scan.begun, scan.complete()) == (True, False)
+    assert scan.error is not None
+    assert not scanned(chunk(content='"error"'), chunk(finish="stop"), END).broken
