@@ -38,7 +38,7 @@ _NOTHING = "%.0s"
 def level_of(record: Record) -> Level:
     """How much the end of a call matters: a warning where it was not answered as asked, an error where not at all."""
     reply = record.reply
-    if reply is None:
+    if reply is None or reply.code == "not_cached":  # he asked for exactly that
         return "info"
     if reply.status >= 500:
         return "error"

@@ -120,6 +120,7 @@ def test_a_call_is_one_line_of_json(pipe):
         (Reply(200, b"", source="fallback"), "warning", 200),
         (Reply(200, b"", source="stale"), "warning", 200),
         (Reply(503, b"", source="fault", code="circuit_open"), "error", 503),
+        (Reply(504, b"", source="fault", code="not_cached"), "info", 504),
         (Reply(200, b"", source="own"), "debug", 200),
         (Reply(403, b"", source="own", code="forbidden"), "info", 403),
     ],
