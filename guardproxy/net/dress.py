@@ -30,7 +30,8 @@ def early(record: Record) -> Headers:
 
 def late(record: Record) -> bytes:
     """The same fields as comments of a stream that began before they were known; a blank line ends them."""
-    return b"%b\n" % b"".join([b": %b: %b\n" % pair for pair in _about(record)[0]])
+    said = [*_about(record)[0], *(pair for pair in _of_this(record) if pair[0] == b"Age")]
+    return b"%b\n" % b"".join([b": %b: %b\n" % pair for pair in said])
 
 
 def block(reply: Reply, record: Record) -> bytes:
