@@ -92,7 +92,7 @@ class Limits:
     request_bytes: Bytes = Bytes(64 << 20)
     """The largest request body; more is answered with 413."""
     response_bytes: Bytes = Bytes(64 << 20)
-    """The largest answer that is held in memory; one that came compressed, unasked, is unpacked to 64 MiB at the most."""
+    """The largest answer that is held in memory; one that came compressed, unasked, may unpack to 64 MiB."""
     connections: int = 4096
     """Connections of callers at once."""
     connections_per_client: int = 512
