@@ -223,6 +223,8 @@ class Events(Relay):
         self._keep_piece(chunk)
         self._write(chunk)
         if self._listeners:
+            if not self._kept and self._outlet.choked():  # he reads too slowly for what is held on to no more
+                self._outlet.abort()
             for ear in self._listeners:
                 ear.hear(chunk)
 

@@ -26,14 +26,15 @@ async def waiting(stand, many):
 class Reader:
     """A caller who reads a stream as it comes, and may hang up."""
 
-    def __init__(self, stand, text="a rose", **body):
+    def __init__(self, stand, text="a rose", fields=(), **body):
         self._stand = stand
+        self._fields = fields
         self._body = asking(text, **body)
 
     async def __aenter__(self):
         host, _, port = self._stand.app.removeprefix("http://").partition(":")
         self.reader, self.writer = await asyncio.open_connection(host, int(port), limit=1 << 16)
-        self.writer.write(request(self._body))
+        self.writer.write(request(self._body, *self._fields))
         return self
 
     async def __aexit__(self, *_):
@@ -243,6 +244,30 @@ async def test_a_slow_listener_brakes_nobody_and_misses_nothing(make):
                 assert stand.proxy.desk.in_flight == 1  # the slow one is not through yet
                 late = await slow.rest()
         assert body(late) == events
+
+
+async def test_a_slow_leader_is_not_buffered_for_without_bounds(make):
+    """Who asked first and does not read is cut where the answer is too long to be kept; who joined has all of it."""
+    events = b"".join(
+        b'data: {"choices":[{"index":0,"delta":{"content":"%d %b"}}]}\n\n' % (n, b"x" * 8000) for n in range(2000)
+    )
+    events += b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(events[at : at + 65536]), events[at : at + 65536]) for at in range(0, len(events), 65536)
+    )
+    async with Replay(head + chunks + b"0\r\n\r\n", pieces=65536, pause=0.01) as model:
+        limits, never = {"response_bytes": "8MiB"}, ["X-Guardproxy-Downshift: never"]  # its health check was as long
+        stand = await make({**PATIENT, "limits": limits, "upstreams": {"llama": {"url": model.url}}})
+        async with Reader(stand, fields=never, **STREAM) as slow:
+            await slow.until(b"data: ")
+            async with Reader(stand, fields=never, **STREAM) as swift:
+                assert COLLAPSED.encode() in await swift.until(b"\r\n\r\n")
+                assert body(await swift.rest()) == events
+            got = await slow.rest()
+            assert b"[DONE]" not in got
+            assert len(got) < len(events) * 0.8
+        await stand.until(lambda: stand.proxy.desk.in_flight == 0, 20)
 
 
 async def test_a_purge_is_not_joined_across(make):
