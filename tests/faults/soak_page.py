@@ -86,6 +86,7 @@ fails where anything below is not as it should be.
 - Meanwhile: {troubles}.
 - Memory: {first.rss / 1e6:.0f} MB at the start, {warm.rss / 1e6:.0f} MB once warm, {last.rss / 1e6:.0f} MB at the end;
   {soaked.slope:+.2f} MB per 100,000 calls once warm.
+  What once grew lay in circles of references; [0037](adr/0037-nothing-lies-in-a-circle.md) says how it was found.
 - At rest in the end, less what there was at rest once warm: {soaked.left_files} files and sockets,
   {sum(soaked.left_tasks.values())} tasks.
 - Accounts: {balance}.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from guardproxy.flow.rules import Rules
+from tests.app.stand import merged
 from tests.faults.storm import CHANGES, Model, Seen, call
 from tests.faults.trial import NEVER, Trial
 from tests.faults.wire import asking
@@ -42,11 +43,20 @@ def circles() -> Iterator[Counter[str]]:
         gc.enable()
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_calls_and_connections(seed):
+MORE = {
+    "hedge": {"enabled": True, "quantile": 0.3, "least_seconds": 0.001},
+    "load": {"enabled": True, "floor": 1, "initial": 4, "ceiling": 4},
+    "cache": {"stale_while_revalidate_seconds": 5},
+}
+"""What is off otherwise: two asked for one answer, calls that wait in line, calls that nobody waits for."""
+
+
+@pytest.mark.parametrize("more", [{}, MORE], ids=["as always", "and more"])
+@pytest.mark.parametrize("seed", range(2))
+async def test_calls_and_connections(seed, more):
     """Whatever becomes of calls and of those who make them, what they took is free as soon as they are over."""
     dice, seen = Random(seed), Seen()
-    async with Trial(CHANGES) as trial:
+    async with Trial(merged(CHANGES, more)) as trial:
         for model in trial.models.values():
             model.play = Model(Random(dice.random()), 0.3)
         with circles() as found:
