@@ -90,7 +90,9 @@ class Prober:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             asker = asyncio.current_task()
-            if not task.cancelled() or (asker is not None and asker.cancelling()):
+            mine = not task.cancelled() or (asker is not None and asker.cancelling() > 0)
+            del task, asker  # they hold how they end, and so this frame: a circle
+            if mine:
                 raise
             # `stop` has ended the check, not the one who waits for it: he is told what is known
             detail = "the check was ended: the configuration has changed, or the proxy is shutting down"

@@ -61,8 +61,9 @@ class Relay:
         """Whether the upstream is not read until the caller has read."""
 
     def release(self) -> None:
-        """Nobody waits for the outcome any more."""
+        """Nobody waits for the outcome any more; those who have joined hold their flight, and that holds us."""
         self._told = None
+        self._listeners = _NOBODY
 
     def _write(self, chunk: bytes) -> None:
         self._outlet.write(chunk)
@@ -81,7 +82,7 @@ class Relay:
 
     def _over(self, outcome: Outcome) -> None:
         told, self._told = self._told, None
-        self._listeners = _NOBODY  # they hold their flight, and that holds us: a circle
+        self._listeners = _NOBODY
         if told is not None:
             told(outcome)
 

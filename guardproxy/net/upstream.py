@@ -11,6 +11,7 @@ import asyncio
 import errno
 import ssl
 import time
+import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
@@ -247,6 +248,7 @@ class Upstream:
                 await self._dialer.dial(lambda: connection, shaking.set)
         except Exception as error:  # noqa: BLE001 - loops, ssl and resolvers differ in what they raise; all end here
             connection.drop()
+            traceback.clear_frames(error.__traceback__)  # those of a library keep the error itself: a circle
             if span.expired() and shaking.is_set():
                 what = f"did not end its TLS handshake within {limits.connect:g} s (connect timeout)"
                 fault = self.fault("upstream_unreachable", what, sent=False)

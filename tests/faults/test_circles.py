@@ -73,6 +73,26 @@ async def test_calls_and_connections(seed, more):
         assert not found, (seed, found)
 
 
+async def test_refused_and_ended():
+    """A connection that is refused, and a check that a reload ends, are no more than a fault."""
+    async with Trial({"health": {"interval": 0.1, "timeout": 30}}) as trial:
+        trial.llama.raw.down()
+        for task in list(trial.llama.raw.tasks):
+            task.cancel()
+        with circles() as found:
+            for number in range(5):
+                assert (await trial.ask(asking(str(number)), NEVER)).status == 502
+            blocked = await asyncio.start_server(lambda *_: None, "127.0.0.1", trial.llama.raw.port)
+            for number in range(3):
+                await trial.until(lambda: "llama" in trial.proxy.prober._running)
+                trial.changes = {**trial.changes, "cache": {"ttl_seconds": 100 + number}}
+                assert await trial.proxy.reload() == []
+                await trial.until(lambda: not trial.proxy._leaving)
+        assert not found, found
+        assert sum(type(one) is Rules for one in gc.get_objects()) == 1
+        blocked.close()
+
+
 async def test_configurations():
     """A configuration that has been replaced is gone once its calls are, with what its cache held."""
     async with Trial() as trial:
