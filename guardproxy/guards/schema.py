@@ -84,9 +84,9 @@ class Settings:
     max_tokens_limit: int = 8192
     """Tokens to which ``max_tokens`` is raised at the most where an answer was cut before it was whole JSON."""
     judge_seconds: Seconds = Seconds(2)
-    """Seconds that judging one large answer, or one by a schema that makes much work, may take, and making ready a
-    large schema; it is done in a process of its own. An answer that takes longer counts as not valid, and a schema as
-    none."""
+    """Seconds of the processor's time (and four times as many by the clock) that judging one large answer, or one by a
+    schema that makes much work, may take, and making ready a large schema; it is done in a process of its own. An
+    answer that takes longer counts as not valid, and a schema as none."""
     judge_memory: Bytes = Bytes(256 << 20)
     """Memory that such a process may take for it."""
     schemas: dict[str, Declared] = field(default_factory=dict)
@@ -195,7 +195,8 @@ class JsonGuard(Guard):
         self, call: Call, answer: Answer, asked: Questions, given: Questions, said: bytes | None
     ) -> Verdict | None:
         if said is None:
-            note = f"it could not be checked within {self.settings.judge_seconds:g} s; a shorter answer may be"
+            most = f"{self.settings.judge_seconds:g} s and {self.settings.judge_memory >> 20} MiB"
+            note = f"it could not be checked within {most}; a shorter answer may be"
             return self._lenient(Verdict("invalid", note, flawed=True))
         return self._verdict(call, answer, asked, given, weighing.read(said))
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
-from guardproxy.openai.weighing import ASKED, SAID
+from guardproxy.openai.weighing import ASKED, BY_THE_CLOCK, SAID
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -33,7 +33,7 @@ IDLE: Final = 60.0
 """Seconds after which a process that nobody needs is ended."""
 GRACE: Final = 5.0
 """Seconds to start, and to notice that its time is over, which a process does by itself."""
-_ENDED: Final = (-signal.SIGALRM, -signal.SIGKILL, -signal.SIGTERM)
+_ENDED: Final = (-signal.SIGPROF, -signal.SIGALRM, -signal.SIGKILL, -signal.SIGTERM)
 """How a process ends that did not end of itself."""
 
 
@@ -43,7 +43,7 @@ class Scales:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = 2.0, memory: int = 256 << 20) -> None:
         self.seconds = seconds
-        """How long one question may take."""
+        """How long one question may take, in seconds of the processor's time."""
         self.memory = memory
         """Bytes that a process may take besides what it needs to begin."""
         self._loop = loop
@@ -105,7 +105,7 @@ class Scales:
             if process is None:
                 process = await self._start()
             self._busy.add(process)
-            async with asyncio.timeout(self.seconds + GRACE):
+            async with asyncio.timeout(self.seconds * BY_THE_CLOCK + GRACE):
                 answer = await _exchange(process, ASKED.pack(self.seconds, len(question)) + question)
                 if answer is None:
                     return None, await process.wait() in _ENDED

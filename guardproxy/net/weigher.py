@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import BinaryIO, Final
 
-from guardproxy.openai.weighing import ASKED, SAID, Weighing
+from guardproxy.openai.weighing import ASKED, BY_THE_CLOCK, SAID, Weighing
 
 KIND: Final = 5
 """How much less than the loop it is to be served by the processor."""
@@ -30,8 +30,11 @@ def main(memory: int, source: BinaryIO, sink: BinaryIO) -> None:
     while len(head := source.read(ASKED.size)) == ASKED.size:
         seconds, size = ASKED.unpack(head)
         question = source.read(size)
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles its signal, so it ends the process
+        # nobody handles their signals, so they end the process: what a question takes does not hang on who else is busy
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds * BY_THE_CLOCK)
         answer = weighing(question)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         sink.write(SAID.pack(len(answer)) + answer)
         sink.flush()

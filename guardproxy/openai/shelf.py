@@ -120,7 +120,7 @@ class Shelf:
             # where one call brings many, some are made ready with each of the next calls
             return Distant(text) if order.known < 0 else self._made(schema, digest, text, found)
         if type(found) is not _Refused:
-            reason = f"it could not be made ready within {order.seconds:g} s"
+            reason = f"it could not be made ready within {order.seconds:g} s, or the memory there is for it"
             found = _Refused("", reason, "schema_too_deep", order.now + AGAIN)
             self._keep(digest, text, found)
         elif order.now >= found.until:

@@ -28,7 +28,9 @@ KEPT_CHARACTERS: Final = 2 << 20
 _BOUNDED: Final = Bound("", 1)
 """Whoever asks has found out already that a schema is not too much."""
 ASKED: Final = struct.Struct("!dI")
-"""What comes before a question: the seconds it may take, and its length."""
+"""What comes before a question: the seconds of the processor's time that it may take, and its length."""
+BY_THE_CLOCK: Final = 4
+"""How many times as many seconds a question may take by the clock as of the processor's time: machines are shared."""
 SAID: Final = struct.Struct("!I")
 """What comes before an answer: its length."""
 
