@@ -20,8 +20,13 @@ exec "$@"
 """
 FULL = """
 mount -t tmpfs -o size=16k none "$PWD/disk" || exit 77
-exec "$@" > "$PWD/disk/log"
+exec "$@" >> "$PWD/disk/log"
 """
+SHORT = """
+ulimit -f 32
+exec "$@" >> "$PWD/disk/log"
+"""
+"""The same bound without a mount: no file may have more than 16 KiB (EFBIG instead of ENOSPC)."""
 WAYS = (
     ("unshare", "--mount", "--propagation", "private"),
     ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private"),
