@@ -44,6 +44,8 @@ Memory grows in steps: an arena of Python is 1 MB, and a burst of callers touche
 machine that others use as well, ten runs of a few minutes grew by -1 to +4 MB.  The leak that this was made for, calls
 and configurations in circles of references, was 35 MB in 34,000 calls.
 """
+LEFT = 3
+"""Files more than before that are no leak: the store's connections, and one that is just being closed."""
 SECOND = 10
 """Of so many callers one uses the other proxy."""
 SETTINGS: dict[str, Any] = {
@@ -146,7 +148,7 @@ class Soaked:
             text
             for text, bad in (
                 (f"{len(self.wrong)} answers were wrong, mixed or unreadable", self.wrong),
-                (f"{self.left_files} files or sockets were left", self.left_files > 3),
+                (f"{self.left_files} files or sockets were left", self.left_files > LEFT),
                 (f"tasks were left: {self.left_tasks}", self.left_tasks),
                 (f"once warm memory grew by {grown:.1f} MB, {bound:.1f} may be", grown > bound),
                 (self.unbalanced, self.unbalanced),
@@ -271,7 +273,9 @@ async def soak(
                         work.append(outages(store, until, soaked.trouble))
                     await watched(run, soaked, work, began, told)
                     soaked.rests.append(await at_rest(run))
-                soaked.cpu = run.cpu()
+                soaked.cpu, deadline = run.cpu(), time.monotonic() + 60
+                while (soaked.left_tasks or soaked.left_files > LEFT) and time.monotonic() < deadline:
+                    soaked.rests[-1] = await at_rest(run)  # a check of a model may have been under way
                 soaked.unbalanced = await unbalanced(run)
                 if store.there:
                     soaked.unused = await unused(run, other)
