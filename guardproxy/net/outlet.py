@@ -243,9 +243,9 @@ class Outlet:
         self._line.broke(mistake)
 
     def abandon(self) -> None:
-        """No others listen any more: call it off, where the caller has gone."""
+        """No others listen any more: call it off, where the caller has gone or was cut."""
         self.needed = False
-        if self.gone and not self.over and self.left is not None:
+        if self.left is not None and (self.state is State.ABORTED or (self.gone and not self.over)):
             self.left()
 
     def choked(self) -> bool:

@@ -270,6 +270,25 @@ async def test_a_slow_leader_is_not_buffered_for_without_bounds(make):
         await stand.until(lambda: stand.proxy.desk.in_flight == 0, 20)
 
 
+async def test_who_listens_last_ends_the_flight_of_a_leader_who_was_cut(make):
+    """Where the leader was cut for reading nothing, the model is hung up on when the last listener leaves."""
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 60_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    endless = head + b"%x\r\n%b\r\n" % (len(event), event) * 20_000
+    async with Replay(endless, pieces=65536, pause=0.01) as model:
+        limits, never = {"response_bytes": "8MiB"}, ["X-Guardproxy-Downshift: never"]
+        changes = {**PATIENT, "timeouts": {"total": 300}, "limits": limits}  # nothing but a caller ends it in time
+        stand = await make({**changes, "upstreams": {"llama": {"url": model.url}}})
+        async with Reader(stand, fields=never, **STREAM) as slow:
+            await slow.until(b"data: ")
+            async with Reader(stand, fields=never, **STREAM) as swift:
+                assert COLLAPSED.encode() in await swift.until(b"\r\n\r\n")
+                heard = 0
+                while heard < 24 << 20:  # more than the sockets in between and the bound hold of it
+                    heard += len(await swift.reader.read(1 << 20))
+            await stand.until(lambda: stand.proxy.desk.in_flight == 0, 20)
+
+
 async def test_a_purge_is_not_joined_across(make):
     """What was asked before a purge is not the answer to who asks after it."""
     stand = await make(PATIENT)
