@@ -5,7 +5,7 @@ answered with: they are part of the engine, and nothing is fetched for them.  Ho
 
 A ``$schema`` that names no draft is one of somebody's own (Snowplow's, a hyper-schema, a company's): it says nothing
 about how the keywords are meant that everybody knows, so these are taken as in the draft that it is derived from, else
-as in the latest.
+as in the latest.  One that names a draft that there is not, of JSON Schema's own, is a mistake of whoever wrote it.
 """
 
 from __future__ import annotations
@@ -33,21 +33,25 @@ _NUMBERS: Final[dict[str, type[engine.Validator]]] = {
     "06": engine.Draft6Validator,
     "07": engine.Draft7Validator,
     "2019-09": engine.Draft201909Validator,
+    "2020-12": engine.Draft202012Validator,
+    "next": LATEST,
 }
 """Draft 5 is draft 4 written anew; where draft 3 differs its schemas are none of draft 4."""
 
-_NAMED: Final = re.compile(r"json-schema\.org/(?:draft-(0\d)|draft/(2019-09))/")
+_NAMED: Final = re.compile(r"//json-schema\.org/draft[-/]([\w-]*)")
 _DERIVED: Final = ("iglucentral.com/schemas/com.snowplowanalytics.self-desc/",)
 """What is derived from draft 4 and does not say so."""
 
 
 def draft_of(schema: Any) -> type[engine.Validator]:
-    """The draft that *schema* is written in."""
+    """The draft that *schema* is written in; raises `ValueError` where it says that it is one that there is not."""
     name = schema.get("$schema") if isinstance(schema, dict) else None
     if not isinstance(name, str):
         return LATEST
     if (found := _NAMED.search(name)) is not None:
-        return _NUMBERS.get(found[1] or found[2], LATEST)
+        if found[1] not in _NUMBERS:
+            raise ValueError(f"there is no draft {found[1] or name!r}; there are 04, 06, 07, 2019-09 and 2020-12")
+        return _NUMBERS[found[1]]
     return engine.Draft4Validator if any(part in name for part in _DERIVED) else LATEST
 
 

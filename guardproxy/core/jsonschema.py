@@ -142,7 +142,10 @@ def compile(schema: Any, known: Bound | None = None, *, thorough: bool = False) 
     Raises `InvalidSchema` where it is no schema, refers to anything outside itself, or is too deep.
     """
     lost, heft, _ = measured(schema) if known is None else known
-    draft = draft_of(schema)
+    try:
+        draft = draft_of(schema)
+    except ValueError as error:
+        raise InvalidSchema("/$schema", str(error)) from error
     build = _builder(draft, thorough=thorough)
     if isinstance(schema, dict) and "$schema" in schema and (name := schema["$schema"]) != NAMES[draft]:
         if not isinstance(name, str):

@@ -39,6 +39,15 @@ def test_by_its_name(name, draft):
     assert why(validator, {"a": "x"}) == ['a: expected a whole number, got "x"']
 
 
+@pytest.mark.parametrize(
+    "name", ["https://json-schema.org/draft/2099-01/schema", "http://json-schema.org/draft-08/schema#"]
+)
+def test_a_draft_that_there_is_not(name):
+    """It is a mistake, and the error says which there are."""
+    with pytest.raises(InvalidSchema, match=r"^/\$schema: there is no draft .*; there are 04, 06, "):
+        compile_schema({"$schema": name})
+
+
 def test_the_keywords_of_the_draft():
     """A bound is excluded by a word in draft 4, and by a number since."""
     old = {"$schema": IGLU, "minimum": 3, "exclusiveMinimum": True}

@@ -125,6 +125,8 @@ async def test_a_model_that_says_such_things(text, *, stream):
 BAD_SCHEMAS = [
     (70, {"type": "objekt"}, "invalid_schema"),
     (70, {"$schema": 99, "type": "object"}, "invalid_schema"),
+    (70, {"$schema": "https://json-schema.org/draft/2099-01/schema", "type": "object"}, "invalid_schema"),
+    (70, {"$schema": "http://json-schema.org/draft-99/schema#", "type": "object"}, "invalid_schema"),
     (70, {"type": "object", "properties": 7}, "invalid_schema"),
     (70, {"pattern": "("}, "invalid_schema"),
     (72, {"$ref": "#"}, None),
