@@ -41,8 +41,8 @@ STEADY, STEPS = 5.0, 6.0
 """How much memory may grow once warm: MB per 100,000 calls, and MB besides, however few they are.
 
 Memory grows in steps: an arena of Python is 1 MB, and a burst of callers touches some that none before it has.  On a
-machine that others use as well, ten runs of a few minutes grew by -1 to +4 MB.  The leak that this was made for, calls
-and configurations in circles of references, was 35 MB in 34,000 calls.
+machine that others use as well, runs of half a minute to three minutes grew by 0.5 to 4 MB.  The leak that this was
+made for, calls and configurations in circles of references, was 35 MB in 34,000 calls.
 """
 LEFT = 3
 """Files more than before that are no leak: the store's connections, and one that is just being closed."""
