@@ -478,8 +478,8 @@ ROWS = {
         "–",
         "no",
         (
-            "A `$schema` of somebody's own is read as 2020-12: its keywords mean what everybody takes them to mean; a draft "
-            "of json-schema.org that there is not is refused ([json-guard.md](json-guard.md))."
+            "A `$schema` of somebody's own is read as 2020-12: its keywords mean what everybody takes them to mean; a "
+            "draft of json-schema.org that there is not is refused ([json-guard.md](json-guard.md))."
         ),
     ),
     71: Row(
