@@ -21,8 +21,8 @@ from guardproxy.openai.strict import loads
 if TYPE_CHECKING:
     from guardproxy.core.guard import Watcher
 
-_TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*:)')
-"""What makes an event worth decoding: one search an event instead of one decode."""
+_TELLING = re.compile(rb'"(?:finish_reason"\s*:\s*"|usage"\s*:\s*\{|error"\s*[:,}])')
+"""What makes an event worth decoding: one search an event instead of one decode. An error may be an ``object``, too."""
 
 
 @final

@@ -171,4 +171,7 @@ def test_an_engine_that_breaks_says_so_in_its_own_ways():
     scan = scanned(event({"object": "error", "message": "x", "code": 500}), END)
     assert (scan.begun, scan.complete()) == (True, False)
     assert scan.error is not None
+    for late in ({"object": "error", "message": "x"}, {"message": "x", "object": "error"}):
+        scan = scanned(chunk(content="a"), event(late), END)
+        assert (scan.complete(), scan.error) == (False, late)
     assert not scanned(chunk(content='"error"'), chunk(finish="stop"), END).broken
