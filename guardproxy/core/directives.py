@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import final
 
 _ANY = float("inf")
-_PART = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.|\\$)*+(?:"|$))++')
+_PART = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.|\\$)*(?:"|$))+')
 """What stands between two commas: one inside of quotes is part of a value."""
 
 

@@ -27,13 +27,13 @@ NUMBER: Final = "number"
 UNKNOWN: Final = "unknown"
 
 _BLANK: Final = " \t\n\r"
-_STRING: Final = re.compile(r'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING: Final = re.compile(r'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
 """A closed text.  None begins after a backslash: else each escaped quote of an open one would be tried."""
 _BRACKET: Final = re.compile(r"[\[\]{}]")
 _TOKEN: Final = re.compile(_STRING.pattern + r"|[\[\]{}]", re.DOTALL)
 _HEX: Final = "[0-9a-fA-F]"
 _SOUND: Final = re.compile(
-    r'"[^"\\]*+(?:\\(?:["\\/bfnrt]|u(?:[dD][89abAB]HH\\u[dD][c-fC-F]HH|(?![dD][89abAB])HHHH))[^"\\]*+)*+'.replace(
+    r'"[^"\\]*+(?:\\(?:["\\/bfnrt]|u(?:[dD][89abAB]HH\\u[dD][c-fC-F]HH|(?![dD][89abAB])HHHH))[^"\\]*+)*'.replace(
         "H", _HEX
     )
 )

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from guardproxy.openai.strict import loads
 
-_CONTENT: Final = re.compile(rb'"content"\s*:\s*"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_CONTENT: Final = re.compile(rb'"content"\s*:\s*"((?:[^"\\]++|\\.)*)"', re.DOTALL)
 _PLAIN: Final = re.compile(rb'[^"\\\x00-\x1f]*+')
 PATIENCE: Final = 8
 """Events in a row that are not alike after which nobody expects any: in other engines each has a time of its own."""

@@ -49,7 +49,7 @@ _FENCE: Final = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULT
 _OPENS: Final = re.compile(
     r"""\{(?=\s*+(?:["'}/\#]|[A-Za-z_$][\w$-]*+\s*+:))|\[(?=\s*+(?:["'{\[\]/\#0-9-]|[tfnTFN]))"""
 )
-_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"?|[\[\]{}]', re.DOTALL)
 _SCAN: Final = json.JSONDecoder().raw_decode
 
 
