@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from itertools import count
@@ -154,4 +155,6 @@ async def flood(order: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(flood(json.load(sys.stdin)))), flush=True)
+    told = json.dumps(uvloop.run(flood(json.load(sys.stdin))))
+    os.set_blocking(sys.stdout.fileno(), True)  # else what a pipe does not hold at once is lost
+    print(told, flush=True)
