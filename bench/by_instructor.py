@@ -12,7 +12,7 @@ import json
 import sys
 import time
 
-import instructor  # type: ignore[import-not-found,unused-ignore]
+import instructor  # type: ignore[import-not-found,unused-ignore] # only its own Python has it
 import openai
 import pydantic
 
